@@ -1,0 +1,14 @@
+# dBOT at demo size, two stages: our numbers, chosen for two CPU cores.
+_base_ = ['../_base_/models/dbot.py', '../_base_/datasets/scenes_mim.py',
+          '../_base_/schedules/mim_small.py', '../_base_/runtime/pretrain.py']
+
+model = dict(
+    backbone=dict(
+        arch='mini',
+        img_size=96, patch_size=8, drop_path_rate=0.0),
+    head=dict(embed_dims=96, depth=2, num_heads=4, drop_path_rate=0.0),
+)
+stages = [
+    dict(name='stage1'),
+    dict(name='stage2', teacher='stage1'),
+]

@@ -1,0 +1,41 @@
+# UperNet on generated scenes in ADE20K's layout, at demo size: our numbers.
+_base_ = ['../_base_/models/upernet_vit-mini.py', '../_base_/schedules/dense_small.py',
+          '../_base_/runtime/segmentation.py']
+
+data_root = 'data/scenes'
+metainfo = dict(classes=(
+    'cloud', 'gravel', 'striped disc', 'dotted disc', 'checked cross', 'striped cross',
+    'dotted triangle', 'blotched triangle', 'blotched ring', 'checked ring'))
+train_pipeline = [
+    dict(type='mimseg.LoadImageFromFile'),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='RandomResize', scale=(96, 96), ratio_range=(0.75, 1.5), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=(96, 96), cat_max_ratio=0.9),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='mimseg.LoadImageFromFile'),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(
+    batch_size=8, num_workers=1, persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='ADE20KDataset', data_root=data_root, metainfo=metainfo, pipeline=train_pipeline,
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training')))
+val_dataloader = dict(
+    batch_size=16, num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ADE20KDataset', data_root=data_root, metainfo=metainfo, pipeline=test_pipeline,
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation')))
+test_dataloader = dict(
+    batch_size=16, num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ADE20KDataset', data_root=data_root, metainfo=metainfo, pipeline=test_pipeline,
+        data_prefix=dict(img_path='images/test', seg_map_path='annotations/test')))
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

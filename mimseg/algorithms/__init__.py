@@ -1,0 +1,1 @@
+"""The algorithm, its objectives and the output types that the slots exchange."""

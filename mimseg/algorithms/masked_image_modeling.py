@@ -1,0 +1,188 @@
+"""The algorithm: one student pass, one mask, any number of objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import ModuleDict
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from torch import Tensor, nn
+
+from mimseg.algorithms.objective import Objective
+from mimseg.algorithms.outputs import Needs
+from mimseg.errors import UserError
+from mimseg.registry import MODELS
+from mimseg.teachers.bank import TeacherBank
+from mimseg.teachers.base import IMAGENET_MEAN, IMAGENET_STD
+
+
+@MMPRETRAIN_MODELS.register_module()
+@MODELS.register_module()
+class MaskedImageModeling(BaseSelfSupervisor):
+    """Masked image modelling in the unified view of arXiv 2210.10615.
+
+    The five flat keys are short for one objective. A list of objectives shares the student's pass
+    and the mask; a teacher that several of them name runs once a step.
+
+    Args:
+        backbone: the student.
+        masking: the mask generator, or None for full images.
+        teacher, normalization, head, loss: the slots of a single objective.
+        positions, with_cls: see `Objective`.
+        objectives: list of dict(name, teacher, normalization, head, loss, weight, positions,
+            with_cls) instead of the flat keys; `teacher` is then a name in `teachers`.
+        teachers: name -> teacher config.
+        mean, std: RGB normalisation of the student, for images in [0, 1].
+        data_preprocessor: mimseg.MIMDataPreprocessor unless given.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        masking: dict | None = None,
+        teacher: dict | None = None,
+        normalization: dict | None = None,
+        head: dict | None = None,
+        loss: dict | None = None,
+        positions: str = "masked",
+        with_cls: bool = False,
+        objectives: Sequence[dict] | None = None,
+        teachers: dict[str, dict] | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        data_preprocessor: dict | nn.Module | None = None,
+    ) -> None:
+        if not isinstance(data_preprocessor, nn.Module):
+            data_preprocessor = {"type": "mimseg.MIMDataPreprocessor", **(data_preprocessor or {})}
+            data_preprocessor = MODELS.build(data_preprocessor)
+        super().__init__(_build(backbone), data_preprocessor=data_preprocessor)
+        if objectives is None:
+            flat = dict(teacher=teacher, normalization=normalization, head=head, loss=loss)
+            _expect_all("model", flat)
+            teachers = {"teacher": flat.pop("teacher")}
+            flat |= dict(name="", teacher="teacher", positions=positions, with_cls=with_cls)
+            objectives = [flat]
+        elif any(slot is not None for slot in (teacher, normalization, head, loss)):
+            raise UserError("model.objectives", "given", "either objectives or the flat keys")
+        self.masking = None if masking is None else _build(masking)
+        self.bank = TeacherBank({name: _build(cfg) for name, cfg in (teachers or {}).items()})
+        for built in self.bank.teachers.values():
+            built.bind(self.backbone)
+        self.objectives = ModuleDict()  # mmengine's, which initialises its children
+        for cfg in objectives:
+            options = {key: value for key, value in cfg.items() if key != "name"}
+            self.objectives[f"loss_{cfg['name']}".rstrip("_")] = self._objective(**options)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def _objective(self, teacher: str, normalization, head, loss, **options) -> Objective:
+        if teacher not in self.bank.teachers:
+            raise UserError("objective.teacher", teacher, f"one of {list(self.bank.teachers)}")
+        widths = dict(
+            in_channels=self.backbone.embed_dims, out_channels=self.bank[teacher].out_channels
+        )
+        head = head if isinstance(head, nn.Module) else MODELS.build(head, default_args=widths)
+        return Objective(teacher, _build(normalization), head, _build(loss), **options)
+
+    def init_weights(self) -> None:
+        """Initialise student, masks and heads, then draw or load the teachers, last of all."""
+        super().init_weights()
+        self.bank.load(self.backbone)
+
+    # ------------------------------------------------------------------ a step
+
+    def loss(self, inputs: dict[str, Tensor], data_samples: list | None = None) -> dict:
+        """Losses of one step.
+
+        Args:
+            inputs: "student" and "teacher" views, (B, 3, H, W) in [0, 1].
+            data_samples: not used.
+
+        Returns:
+            One scalar for each objective.
+        """
+        student, teachers = self._run(inputs)
+        return {
+            name: objective(student, teachers[objective.teacher])
+            for name, objective in self.objectives.items()
+        }
+
+    def _run(self, inputs: dict[str, Tensor]):
+        needs = {name: Needs() for name in self.bank.teachers}
+        for objective in self.objectives.values():
+            needs[objective.teacher] |= objective.teacher_needs
+        if self.masking is not None:
+            needs = {name: need | self.masking.needs for name, need in needs.items()}
+        teachers = self.bank.run(inputs["teacher"], needs)
+
+        images = (inputs["student"] - self.mean) / self.std
+        mask, num_masked = None, None
+        if self.masking is not None:
+            grid = self.backbone.grid(images)
+            mask = self.masking(images.shape[0], grid, images.device, teachers)
+            num_masked = self.masking.num_masked(grid)
+        wanted = Needs()
+        for objective in self.objectives.values():
+            wanted |= objective.student_needs
+        return self.backbone.encode(images, mask, wanted, num_masked), teachers
+
+    def extract_feat(self, inputs: Tensor | dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """The backbone's features of full images (B, 3, H, W) in [0, 1]."""
+        images = inputs["student"] if isinstance(inputs, dict) else inputs
+        return self.backbone((images - self.mean) / self.std)
+
+    @torch.no_grad()
+    def visualize(self, inputs: dict[str, Tensor]) -> dict:
+        """What the first objective saw and predicted, for pictures.
+
+        Returns:
+            "input" (B, 3, H, W) in [0, 1]; "mask" (B, L) bool, the first of each image, and "grid";
+            "target" and "prediction" (B, L, D); "reconstruction" (B, 3, H, W) where the teacher's
+            tokens are an image.
+        """
+        student, teachers = self._run(inputs)
+        objective = next(iter(self.objectives.values()))
+        teacher = teachers[objective.teacher]
+        rows, length = student.tokens.shape[0], student.length
+        flat = torch.arange(rows * (1 + length), device=student.tokens.device)
+        prediction = objective.head(student, flat).reshape(rows, 1 + length, -1)[:, 1:].float()
+        target = objective.head.target(teacher, objective.normalization)[:, 1:]
+        every = rows // target.shape[0]
+        prediction = prediction[::every]
+        mask = None if student.mask is None else student.mask[::every]
+        shown = dict(input=inputs["student"], mask=mask, grid=student.grid)
+        shown |= dict(target=target, prediction=prediction)
+        raw = objective.normalization.denormalize(prediction, teacher)
+        image = self.bank[objective.teacher].to_image(raw, student.grid)
+        return shown if image is None else shown | dict(reconstruction=image)
+
+    # ------------------------------------------------------------------ the teachers' state
+
+    def _apply(self, fn, recurse: bool = True):
+        if hasattr(self, "bank"):
+            self.bank.apply(fn)
+        return super()._apply(fn, recurse)
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, value in self.bank.state_dict().items():
+            destination[f"{prefix}teachers.{name}"] = value
+
+    def _load_from_state_dict(self, state, prefix, meta, strict, missing, unexpected, errors):
+        own = f"{prefix}teachers."
+        saved = {key[len(own) :]: value for key, value in state.items() if key.startswith(own)}
+        self.bank.load_state_dict(saved)
+        super()._load_from_state_dict(state, prefix, meta, strict, missing, unexpected, errors)
+        unexpected[:] = [key for key in unexpected if not key.startswith(own)]
+
+
+def _build(cfg: dict | nn.Module) -> nn.Module:
+    return cfg if isinstance(cfg, nn.Module) else MODELS.build(cfg)
+
+
+def _expect_all(where: str, slots: dict) -> None:
+    for key, cfg in slots.items():
+        if cfg is None:
+            raise UserError(f"{where}.{key}", None, "a config", f"add {key}=dict(type=...)")

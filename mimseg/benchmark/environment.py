@@ -1,0 +1,83 @@
+"""What a number was measured with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "onedl-mmengine",
+    "onedl-mmcv",
+    "onedl-mmpretrain",
+    "onedl-mmsegmentation",
+    "onedl-mmdetection",
+    "timm",
+    "open_clip_torch",
+    "faster-coco-eval",
+    "numpy",
+)
+
+
+def environment(root: Path) -> dict[str, Any]:
+    """Python, packages, machine, commit and date, all plain text and numbers."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := installed(name))},
+        **machine(),
+        "commit": commit(root),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """CPU model, usable cores, GPU if there is one, and torch's version."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {"cpu": _cpu(), "cores": cores, "torch": installed("torch")}
+    gpu = _output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    return found | ({"gpu": gpu.splitlines()[0]} if gpu else {})
+
+
+def installed(name: str) -> str | None:
+    """A distribution's version, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def commit(root: Path) -> str:
+    """The commit of `root`, with '-dirty' where code differs from it; 'unknown' without git.
+
+    Records that are being written (docs/results) do not make it dirty.
+    """
+    head = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
+    if not head:
+        return "unknown"
+    status = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
+    changed = _output([*status, "--", ".", ":!docs/results"])
+    return f"{head}-dirty" if changed else head
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _output(argv: list[str]) -> str:
+    if shutil.which(argv[0]) is None:
+        return ""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""

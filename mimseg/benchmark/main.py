@@ -1,0 +1,131 @@
+"""The command line of tools/benchmark.py."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from mimseg.benchmark.environment import commit, machine
+from mimseg.benchmark.lock import WorkDirLock
+from mimseg.benchmark.pipeline import Pipeline
+from mimseg.benchmark.places import Places
+from mimseg.benchmark.plan import Plan
+from mimseg.benchmark.records import write_record
+from mimseg.benchmark.report import write_report
+from mimseg.benchmark.results import test_rows
+from mimseg.benchmark.step import Step, StepState
+from mimseg.errors import UserError
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(
+        description="Run a benchmark: data, pretraining, fine-tuning, tests, and a report. It may "
+        "be killed at any time; the same command goes on with what is not finished."
+    )
+    parser.add_argument("config", type=Path, help="for example configs/benchmark/demo.py")
+    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/<name of the config>")
+    parser.add_argument("--data-root", type=Path, help="what {data_root} in the config stands for")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the config's")
+    parser.add_argument("--workers", type=int, help="steps that run at once")
+    parser.add_argument("--records", type=Path, help="also write each result row into this folder")
+    parser.add_argument("--dry-run", action="store_true", help="list the steps and stop")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None, root: Path | None = None) -> int:
+    """Run the command line. Returns 0, 1 after a failed step, 2 after a user's mistake."""
+    args = parse(argv)
+    try:
+        return run(args, root or Path(__file__).resolve().parents[2])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace, root: Path) -> int:
+    """Run a benchmark with parsed arguments.
+
+    Raises:
+        UserError: a mistake in the config or the arguments.
+    """
+    config = read_config(args)
+    work_dir = (args.work_dir or root / "work_dirs" / args.config.stem).resolve()
+    data_root = args.data_root.resolve() if args.data_root else None
+    if data_root is not None and not data_root.is_dir():
+        raise UserError("--data-root", str(data_root), "an existing folder")
+    places = Places(root, work_dir, data_root)
+    plan = Plan(config, places, args.config.stem)
+    if args.dry_run:
+        dry_run(plan, places)
+        return 0
+    tests = {
+        plan.test_name(task, init, seed): (task, init, seed)
+        for task in plan.tasks
+        for init in plan.inits(task)
+        for seed in plan.seeds
+    }
+
+    def record(step: Step, state: StepState) -> None:
+        if args.records and step.name in tests:
+            for row in test_rows(plan, *tests[step.name]):
+                write_record(args.records, plan.name, row)
+
+    with WorkDirLock(work_dir) as lock:
+        print(f"{plan.name}: {len(plan.steps)} steps, work dir {work_dir}", flush=True)
+        facts = {"commit": commit(root), "machine": machine()}
+        code = Pipeline(
+            plan.steps,
+            places,
+            workers=config["workers"],
+            estimates=config.get("estimate"),
+            on_finish=record,
+            facts=facts,
+            lock=lock.fd,
+        ).run()
+        if code == 0:
+            print(write_report(plan), flush=True)
+    return code
+
+
+def read_config(args: argparse.Namespace) -> dict[str, Any]:
+    """The benchmark's config with the command line's changes.
+
+    Raises:
+        UserError: the file is missing, does not load, or asks for less than one worker.
+    """
+    from mmengine.config import Config
+
+    if not args.config.is_file():
+        raise UserError("config", str(args.config), "an existing file", "correct the path")
+    try:
+        config = Config.fromfile(args.config, import_custom_modules=False)
+        config.merge_from_dict(args.cfg_options)
+    except Exception as error:
+        raise UserError("config", str(args.config), f"a config that loads ({error})") from error
+    found = config.to_dict()
+    if args.seeds:
+        found["seeds"] = args.seeds
+    found["workers"] = args.workers or found.get("workers", 1)
+    if not isinstance(found["workers"], int) or found["workers"] < 1:
+        raise UserError("workers", found["workers"], "a whole number of at least 1")
+    return found
+
+
+def dry_run(plan: Plan, places: Places) -> None:
+    """Print each step, what would happen to it, and its command."""
+    pipeline = Pipeline(plan.steps, places)
+    for number, step in enumerate(plan.steps, 1):
+        waits = [name for name in [*step.needs, *step.after] if name not in pipeline.prints]
+        if waits:
+            verdict, argv = f"waits for {waits[0]}", step.argv
+        else:
+            verdict, argv, _ = pipeline.inspect(step)
+        if verdict == "finished":
+            pipeline.keep(step)
+        print(f"[{number}/{len(plan.steps)}] {step.name}: {verdict}")
+        print(f"    {places.readable(argv)}{' ...' if waits and step.late else ''}")

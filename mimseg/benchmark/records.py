@@ -1,0 +1,119 @@
+"""Result rows as small JSON files, and the table of them.
+
+    python -m mimseg.benchmark.records docs/results
+
+writes the table of all records under the folder between the markers of its README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from mimseg.benchmark.files import read_json, write_json, write_text
+from mimseg.benchmark.summary import Comparison, Summary
+from mimseg.errors import UserError
+
+BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
+KEYS = ("benchmark", "task", "init", "seed", "metric", "value", "config", "command", "commit")
+
+
+def write_record(folder: Path, benchmark: str, row: dict[str, Any]) -> Path:
+    """Write one row of results.test_rows as a file of its own; an equal one is left alone."""
+    record = {"benchmark": benchmark, **{key: row[key] for key in row if key != "name"}}
+    name = f"{row['name']}_{row['init']}_seed{row['seed']}_{row['metric']}.json"
+    path = folder / name
+    if read_json(path) != record:
+        write_json(path, record)
+    return path
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """All records under a folder, in the order of their paths.
+
+    Raises:
+        UserError: the folder is missing, or a JSON file in it is no record.
+    """
+    if not folder.is_dir():
+        raise UserError("records", str(folder), "an existing folder")
+    found = []
+    for path in sorted(folder.rglob("*.json")):
+        record = read_json(path)
+        missing = [key for key in KEYS if not isinstance(record, dict) or key not in record]
+        if missing:
+            raise UserError("records", str(path), f"a record with the keys {', '.join(missing)}")
+        found.append(record)
+    return found
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """The records as one Markdown table a benchmark: mean ± sample deviation over seeds."""
+    parts = []
+    for benchmark in dict.fromkeys(record["benchmark"] for record in records):
+        own = [record for record in records if record["benchmark"] == benchmark]
+        parts += [f"### {benchmark}", "", _table(own), ""]
+    return "\n".join(parts).rstrip() or "No records yet."
+
+
+def write_table(folder: Path) -> Path:
+    """Put the table into `folder/README.md`, between the markers or at its end."""
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
+    body = f"{BEGIN}\n\n{table(read_records(folder))}\n\n{END}"
+    if BEGIN in text and END in text:
+        text = text[: text.index(BEGIN)] + body + text[text.index(END) + len(END) :]
+    else:
+        text = f"{text.rstrip()}\n\n{body}\n"
+    write_text(path, text)
+    return path
+
+
+def _table(records: list[dict[str, Any]]) -> str:
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for record in records:
+        key = (record["task"], record["metric"], record["init"])
+        groups.setdefault(key, []).append(record)
+    lines = [
+        "| task | metric | init | mean ± std | seeds | against random | minutes a run | commit |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for key in sorted(groups, key=lambda k: (k[0] != "semseg", k[0], k[1], k[2] != "random", k[2])):
+        rows = groups[key]
+        stats = Summary.of([row["value"] for row in rows])
+        base = groups.get((*key[:2], "random"), [])
+        against = "" if key[2] == "random" or not base else _against(base, stats)
+        minutes = sum(row.get("seconds", 0) for row in rows) / len(rows) / 60
+        commits = ", ".join(sorted({_commit(row["commit"]) for row in rows}))
+        lines.append(
+            f"| {' | '.join(key)} | {stats.text()} | {stats.n} | {against} | {minutes:.1f} "
+            f"| {commits} |"
+        )
+    return "\n".join(lines)
+
+
+def _commit(commit: str) -> str:
+    head, _, dirty = commit.partition("-")
+    return head[:10] + ("-dirty" if dirty else "")
+
+
+def _against(base: list[dict[str, Any]], stats: Summary) -> str:
+    found = Comparison.of(Summary.of([row["value"] for row in base]), stats)
+    note = {"one seed": "one seed: no spread", "inside the spread": "inside the spread"}
+    return f"{found.difference:+.1f} ({note.get(found.verdict, 'outside the spread')})"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="write the table of the records in a folder")
+    parser.add_argument("folder", type=Path)
+    try:
+        print(f"wrote {write_table(parser.parse_args(argv).folder)}")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Writes report.json, report.md and report.html of a finished benchmark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mimseg.benchmark.choice import point_name
+from mimseg.benchmark.files import write_json, write_text
+from mimseg.benchmark.page import page
+from mimseg.benchmark.plan import Plan
+from mimseg.benchmark.progress import clock
+from mimseg.benchmark.results import collect, headline, label
+
+
+def write_report(plan: Plan) -> str:
+    """Write the three files into the work dir; returns the tables as text for the terminal.
+
+    `report.json` has `runs` (task, init, seed, metric, value in percent points, split, config,
+    point, seconds, ...), `summary` (means, spreads, comparisons), `findings`, `grid` (validation
+    values), `steps` and `environment`.
+    """
+    report = collect(plan)
+    report["headline"] = headline(report["summary"], plan.tasks)
+    folder = plan.places.work_dir
+    write_json(folder / "report.json", report)
+    write_text(folder / "report.md", markdown(report))
+    write_text(folder / "report.html", page(report, plan))
+    return f"\n{report['headline']}\n\n{_results(report)}\n\nreport: {folder / 'report.html'}"
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report without pictures."""
+    lines = [f"# {report['title']}", "", report["headline"], ""]
+    lines += [f"- {sentence}" for sentence in report["findings"]]
+    lines += ["", "## Results", "", _results(report), ""]
+    lines += ["Test split, percent points; mean ± sample standard deviation over seeds.", ""]
+    lines += ["## Every run", "", "| task | init | seed | metric | value | point | seconds |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for run in report["runs"]:
+        words = [run["name"], run["init"], run["seed"], run["metric"], f"{run['value']:.2f}"]
+        words += [point_name(run["point"]), f"{run['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(map(str, words))} |")
+    lines += [
+        "",
+        "## Chosen on the validation split",
+        "",
+        "| task | init | point | metric | value |",
+    ]
+    lines += ["|---|---|---|---|---|"]
+    for grid in report["grid"]:
+        for item in grid["values"]:
+            mark = " (chosen)" if item["point"] == grid["chosen"] else ""
+            value = "diverged" if item["value"] is None else f"{item['value']:.2f}"
+            words = [grid["name"], grid["init"], point_name(item["point"]) + mark]
+            lines.append(f"| {' | '.join([*words, grid['metric'], value])} |")
+    lines += ["", "## Steps", "", "| step | time |", "|---|---|"]
+    lines += [f"| {step['name']} | {clock(step['seconds'])} |" for step in report["steps"]]
+    lines += ["", "## Environment", ""]
+    for key, value in report["environment"].items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{name} {version}" for name, version in value.items())
+        lines.append(f"- {key}: {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _results(report: dict[str, Any]) -> str:
+    lines = ["| task | metric | init | mean | seeds | difference |", "|---|---|---|---|---|---|"]
+    for row in report["summary"]:
+        difference = ""
+        if "base" in row:
+            note = "one seed: no spread" if row["verdict"] == "one seed" else row["verdict"]
+            difference = f"{row['difference']:+.1f} ({note})"
+        words = [label(row["name"]), row["metric"], row["init"], row["text"], row["n"], difference]
+        lines.append(f"| {' | '.join(map(str, words))} |")
+    return "\n".join(lines)

@@ -1,0 +1,188 @@
+"""Gathers what the finished steps of a plan measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mimseg.benchmark.choice import read_metric
+from mimseg.benchmark.environment import environment
+from mimseg.benchmark.files import read_json
+from mimseg.benchmark.plan import RANDOM, Plan
+from mimseg.benchmark.step import StepState
+from mimseg.benchmark.summary import Comparison, Summary
+
+Row = dict[str, Any]
+
+
+def test_rows(plan: Plan, task: Row, init: str, seed: int) -> list[Row]:
+    """One row for each metric of a test step that is finished; values in percent points."""
+    folder = plan.places.work_dir / plan.test_name(task, init, seed)
+    trained = StepState(plan.places.work_dir / plan.chosen_run(task, init, seed))
+    tested = StepState(folder)
+    return [
+        {
+            "task": task.get("task", task["name"]),
+            "name": task["name"],
+            "init": init,
+            "seed": seed,
+            "metric": metric,
+            "value": round(read_metric(folder / "test.json", key) * task.get("scale", 1), 3),
+            "split": "test",
+            "config": task["config"],
+            "point": plan.chosen(task, init),
+            "seconds": round(trained.seconds + tested.seconds, 1),
+            "command": trained.content.get("command"),
+            "commit": trained.content.get("commit"),
+            "machine": trained.content.get("machine"),
+        }
+        for metric, key in task["metrics"].items()
+    ]
+
+
+def collect(plan: Plan) -> Row:
+    """The whole report of a finished plan as plain data; see docs of `report.json` in report.py."""
+    runs = [
+        row
+        for task in plan.tasks
+        for init in plan.inits(task)
+        for seed in plan.seeds
+        for row in test_rows(plan, task, init, seed)
+    ]
+    summary = summarise(runs)
+    return {
+        "benchmark": plan.name,
+        "title": plan.config.get("title", plan.name),
+        "seeds": plan.seeds,
+        "runs": runs,
+        "summary": summary,
+        "findings": findings(summary, plan.tasks),
+        "grid": [grid(plan, task, init) for task in plan.tasks for init in plan.inits(task)],
+        "steps": [_step(plan, step.name) for step in plan.steps],
+        "environment": environment(plan.places.root),
+    }
+
+
+def summarise(runs: list[Row]) -> list[Row]:
+    """Means and spreads over seeds, and the comparison with the first init of the same task.
+
+    'random' is what others are compared with where it was run.
+    """
+    groups: dict[tuple[str, str], dict[str, list[float]]] = {}
+    kinds = {}
+    for run in runs:
+        inits = groups.setdefault((run["name"], run["metric"]), {})
+        inits.setdefault(run["init"], []).append(run["value"])
+        kinds[run["name"]] = run["task"]
+    found = []
+    for (name, metric), inits in groups.items():
+        base = RANDOM if RANDOM in inits else next(iter(inits))
+        for init, values in inits.items():
+            stats = Summary.of(values)
+            row = {"task": kinds[name], "name": name, "metric": metric, "init": init}
+            row |= {"n": stats.n, "mean": round(stats.mean, 3), "spread": _round(stats.spread)}
+            row |= {"values": values, "text": stats.text()}
+            if init != base:
+                against = Comparison.of(Summary.of(inits[base]), stats)
+                row |= {"base": base, "difference": round(against.difference, 3)}
+                row |= {"verdict": against.verdict, "against": _round(against.spread)}
+            found.append(row)
+    return found
+
+
+def findings(summary: list[Row], tasks: list[Row]) -> list[str]:
+    """One honest sentence for each comparison of the metric that a task selects by."""
+    selects = {task["name"]: task["select"] for task in tasks}
+    found = []
+    for row in summary:
+        if "base" not in row or row["metric"] != selects.get(row["name"]):
+            continue
+        base = next(
+            other
+            for other in summary
+            if (other["name"], other["metric"], other["init"])
+            == (row["name"], row["metric"], row["base"])
+        )
+        against = "random initialisation" if row["base"] == RANDOM else row["base"]
+        sentence = (
+            f"{label(row['name'])}: {row['init']} pretraining gives {row['metric']} {row['text']}, "
+            f"{against} {base['text']}: {row['difference']:+.1f} points"
+        )
+        found.append(f"{sentence}, {_verdict(row)}.")
+    return found
+
+
+def headline(summary: list[Row], tasks: list[Row]) -> str:
+    """The answer in one sentence."""
+    selects = {task["name"]: task["select"] for task in tasks}
+    rows = [r for r in summary if "base" in r and r["metric"] == selects.get(r["name"])]
+    if not rows:
+        return "One initialisation was run: there is nothing to compare."
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        many = len({r["init"] for r in rows}) > 1
+        who = f" ({row['init']})" if many else ""
+        groups.setdefault(_group(row), []).append(
+            f"{label(row['name']).lower()}{who} by {abs(row['difference']):.1f} {row['metric']}"
+        )
+    one = any(row["verdict"] == "one seed" for row in rows)
+    parts = [f"{verb} {_join(items)}" for verb, items in groups.items()]
+    text = f"Pretraining {'; it '.join(parts)}."
+    return text[:-1] + " — with one seed, so no spread is known." if one else text
+
+
+def grid(plan: Plan, task: Row, init: str) -> Row:
+    """All validation values of a task's grid in percent points, and the point that was chosen."""
+    chosen = plan.chosen(task, init)
+    folder = plan.places.work_dir / "choices" / f"{task['name']}-{init}"
+    choice = read_json(folder / "choice.json")
+    scale = task.get("scale", 1)
+    values = [
+        {"point": item["point"], "value": _round(item["value"], scale)} for item in choice["grid"]
+    ]
+    return {
+        "name": task["name"],
+        "init": init,
+        "metric": task["select"],
+        "split": "val",
+        "chosen": chosen,
+        "values": values,
+    }
+
+
+def label(name: str) -> str:
+    """A task's name for people."""
+    return {"semseg": "Segmentation", "detection": "Detection"}.get(name, name.capitalize())
+
+
+def _group(row: Row) -> str:
+    if row["verdict"] == "inside the spread":
+        return "makes no difference beyond the spread in"
+    return "improves" if row["difference"] > 0 else "worsens"
+
+
+def _verdict(row: Row) -> str:
+    if row["verdict"] == "one seed":
+        return "one seed: no spread"
+    if row["verdict"] == "inside the spread":
+        return f"inside the spread of the seeds ({row['against']:.1f})"
+    return f"outside the spread of the seeds ({row['against']:.1f})"
+
+
+def _join(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _round(value: float | None, scale: float = 1.0) -> float | None:
+    return None if value is None else round(value * scale, 3)
+
+
+def _step(plan: Plan, name: str) -> Row:
+    state = StepState(plan.places.work_dir / name)
+    done = read_json(state.folder / "done.json") or {}
+    return {
+        "name": name,
+        "command": state.content.get("command"),
+        "seconds": round(state.seconds, 1),
+        "attempts": state.content.get("attempts"),
+        "metrics": done.get("metrics") if isinstance(done, dict) else None,
+    }

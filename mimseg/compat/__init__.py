@@ -1,0 +1,29 @@
+"""Stand-ins for what an installed library lacks, each with its reason and when it can go.
+
+Nothing here imports torch or an OpenMMLab library. Each mend waits until the module that it is
+about is imported, so `import mimseg` stays light and a mend that nobody needs costs nothing.
+
+    mmcv_ext.py              the ops of (Cascade) Mask R-CNN, for an mmcv without compiled ones
+    config_bases.py          `mmseg::` in a config's `_base_`
+    cpu_distributed.py       `--launcher pytorch` on a machine without a GPU
+    half_precision_boxes.py  boxes that mmdet would round to half precision under autocast
+"""
+
+from mimseg.compat.import_hooks import when_imported
+from mimseg.compat.mmcv_ext_finder import install_finder
+
+
+def install() -> None:
+    """Install every stand-in. Called by `import mimseg`; safe to call again.
+
+    A library that is already imported is mended at once, any other one when it is imported.
+    """
+    install_finder()
+    mends = "mimseg.compat"
+    when_imported("mmengine.config.utils", f"{mends}.config_bases:name_mmseg")
+    when_imported("mmengine.dist.utils", f"{mends}.cpu_distributed:start_with_gloo")
+    when_imported("mmengine.model.wrappers.distributed", f"{mends}.cpu_distributed:wrap_on_cpu")
+    dense_head = "mmdet.models.dense_heads.base_dense_head"
+    when_imported(dense_head, f"{mends}.half_precision_boxes:decode_in_float32")
+    extractor = "mmdet.models.roi_heads.roi_extractors.single_level_roi_extractor"
+    when_imported(extractor, f"{mends}.half_precision_boxes:pool_in_float32")

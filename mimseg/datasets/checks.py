@@ -1,0 +1,167 @@
+"""Looks at a config's data before anything is built, and says what is wrong in one message.
+
+Known are image folders, mmseg's image and label map folders, and COCO files; another kind of data
+set is left alone, and so is data on a remote backend. Reading is capped, so that a check takes a
+second or two on large sets.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mmengine.fileio import is_abs, join_path
+from mmengine.registry import DATASETS
+
+from mimseg.datasets.coco_check import check_coco
+from mimseg.datasets.folder_check import check_folder, check_label_maps, require_path
+from mimseg.errors import UserError
+
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+EVALUATORS = ("val_evaluator", "test_evaluator")
+
+
+class DatasetConfig:
+    """One data set's entry in a config, read as its class would: with its defaults and joins.
+
+    Attributes:
+        key: where the entry stands in the config, for messages.
+        given: the entry.
+        cls: its class, or None where no registry knows it.
+    """
+
+    def __init__(self, key: str, given: Mapping, scope: str) -> None:
+        self.key, self.given = key, given
+        kind = given.get("type")
+        if isinstance(kind, str):
+            name = kind if "." in kind else f"{given.get('_scope_', scope)}.{kind}"
+            kind = DATASETS.get(name)
+        self.cls = kind if inspect.isclass(kind) else None
+        self.name = self.cls.__name__ if self.cls else str(given.get("type"))
+
+    def get(self, name: str, default=None):
+        """Return an argument: the entry's, else the default of the class or of its parents."""
+        if name in self.given:
+            return self.given[name]
+        for parent in self.cls.__mro__ if self.cls else ():
+            init = parent.__dict__.get("__init__")
+            found = inspect.signature(init).parameters.get(name) if init else None
+            if found is not None and found.default is not inspect.Parameter.empty:
+                return found.default
+        return default
+
+    @property
+    def is_remote(self) -> bool:
+        paths = (self.get("data_root"), self.get("ann_file"))
+        return bool(self.get("backend_args")) or any("://" in str(p) for p in paths)
+
+    def join(self, path: str) -> str:
+        """Return a path as mmengine's BaseDataset joins it with data_root."""
+        root = self.get("data_root") or ""
+        return path if not root or (path and is_abs(path)) else join_path(root, path or "")
+
+    @property
+    def ann_file(self) -> str:
+        given = self.get("ann_file") or ""
+        return self.join(given) if given else ""
+
+    def prefix(self, *names: str) -> tuple[str, str]:
+        """Return (config key, folder) of the first of the prefixes that is given, or of the root.
+
+        mmpretrain takes a plain string for the images' prefix.
+        """
+        prefixes = self.get("data_prefix") or {}
+        if isinstance(prefixes, str):
+            prefixes = {"img_path": prefixes}
+        for name in names:
+            if prefixes.get(name):
+                return f"{self.key}.data_prefix.{name}", self.join(prefixes[name])
+        return f"{self.key}.data_root", self.join("")
+
+    def has_prefix(self, name: str) -> bool:
+        prefixes = self.get("data_prefix") or {}
+        return isinstance(prefixes, Mapping) and bool(prefixes.get(name))
+
+    @property
+    def own_classes(self) -> list[str]:
+        """The class names that the class itself has, in the order of the files' labels."""
+        return list((getattr(self.cls, "METAINFO", None) or {}).get("classes") or ())
+
+    @property
+    def classes(self) -> list[str]:
+        names = (self.given.get("metainfo") or {}).get("classes")
+        if isinstance(names, str):  # mmengine reads such a file, a name a line
+            names = Path(names).read_text().splitlines() if os.path.isfile(names) else ()
+        return list(names or self.own_classes)
+
+
+def leaf_datasets(key: str, given: Mapping, scope: str) -> Iterator[DatasetConfig]:
+    """Yield the data sets within wrappers such as RepeatDataset and ConcatDataset."""
+    inner = given.get("dataset")
+    if isinstance(inner, Mapping):
+        yield from leaf_datasets(f"{key}.dataset", inner, given.get("_scope_", scope))
+    elif isinstance(given.get("datasets"), list | tuple):
+        for index, one in enumerate(given["datasets"]):
+            if isinstance(one, Mapping):
+                yield from leaf_datasets(f"{key}.datasets[{index}]", one, scope)
+    else:
+        yield DatasetConfig(key, given, scope)
+
+
+def _check_dataset(data: DatasetConfig) -> None:
+    root = data.get("data_root")
+    if root:
+        require_path(f"{data.key}.data_root", root)
+    if data.has_prefix("seg_map_path"):
+        check_label_maps(data)
+    elif data.ann_file.endswith(".json"):
+        if "Coco" in data.name or data.has_prefix("img"):
+            check_coco(data)
+        else:
+            require_path(f"{data.key}.ann_file", data.ann_file, kind="file")
+    elif data.ann_file:
+        require_path(f"{data.key}.ann_file", data.ann_file, kind="file")
+        require_path(*data.prefix("img_path", "img"))
+    else:
+        key, folder = data.prefix("img_path", "img")
+        if folder:
+            extensions = data.get("extensions") or data.get("img_suffix") or ()
+            check_folder(key, folder, extensions)
+
+
+def _check_evaluators(cfg: Mapping) -> None:
+    for key in EVALUATORS:
+        given = cfg.get(key)
+        for metric in given if isinstance(given, list | tuple) else [given]:
+            path = metric.get("ann_file") if isinstance(metric, Mapping) else None
+            if isinstance(path, str) and "://" not in path:
+                require_path(f"{key}.ann_file", path, kind="file")
+
+
+def check_config_data(cfg: Mapping) -> None:
+    """Check the data of a config for pretraining, segmentation or detection.
+
+    Args:
+        cfg: an mmengine Config, whole.
+
+    Raises:
+        UserError: naming the config key, for a missing or empty folder, a missing or broken
+            annotation file, annotations of absent images, an image without its label map, a
+            category or label that the classes lack.
+    """
+    scope = cfg.get("default_scope") or "mmengine"
+    for name in LOADERS:
+        loader = cfg.get(name)
+        given = loader.get("dataset") if isinstance(loader, Mapping) else None
+        if loader is not None and not isinstance(given, Mapping):
+            continue  # built already, or something of the user's own
+        if given is None:
+            continue
+        for data in leaf_datasets(f"{name}.dataset", given, scope):
+            if data.given.get("type") is None:
+                raise UserError(f"{data.key}.type", None, "the name of a dataset class")
+            if not data.is_remote:
+                _check_dataset(data)
+    _check_evaluators(cfg)

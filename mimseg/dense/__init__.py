@@ -1,0 +1,1 @@
+"""What turns the student into a dense backbone."""

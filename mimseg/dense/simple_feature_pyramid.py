@@ -1,0 +1,80 @@
+"""A pyramid from the last map of a plain vision transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mimseg.errors import UserError
+from mimseg.registry import MODELS
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of a map (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@MODELS.register_module()
+class SimpleFeaturePyramid(BaseModule):
+    """ViTDet's simple feature pyramid (arXiv 2203.16527, section 3).
+
+    The last of the given maps is brought to each scale by transposed convolutions or pooling,
+    then to `out_channels` by a 1x1 and a 3x3 convolution, each followed by a layer norm, which
+    needs no statistics over processes.
+
+    Args:
+        in_channels: width of the backbone's map.
+        out_channels: width of every level.
+        scales: size of each level over the map's: 4, 2, 1 and 0.5 in ViTDet.
+        num_outs: levels to give; those beyond `scales` are every second pixel of the last one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        scales: Sequence[float] = (4, 2, 1, 0.5),
+        num_outs: int | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.levels = nn.ModuleList(_level(in_channels, out_channels, scale) for scale in scales)
+        self.extra = (num_outs or len(scales)) - len(scales)
+        self.subsample = nn.MaxPool2d(1, 2)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Maps (B, C, h, w), of which the last is used -> one map a level, finest first."""
+        outs = [level(inputs[-1]) for level in self.levels]
+        for _ in range(self.extra):
+            outs.append(self.subsample(outs[-1]))
+        return tuple(outs)
+
+
+def _level(channels: int, out: int, scale: float) -> nn.Sequential:
+    if scale == 4:
+        half = channels // 2
+        resize = [
+            nn.ConvTranspose2d(channels, half, 2, 2),
+            ChannelNorm(half, eps=1e-6),
+            nn.GELU(),
+            nn.ConvTranspose2d(half, channels := channels // 4, 2, 2),
+        ]
+    elif scale == 2:
+        resize = [nn.ConvTranspose2d(channels, channels := channels // 2, 2, 2)]
+    elif scale == 1:
+        resize = []
+    elif scale == 0.5:
+        resize = [nn.MaxPool2d(2, 2)]
+    else:
+        raise UserError("neck.scales", scale, "4, 2, 1 or 0.5")
+    return nn.Sequential(
+        *resize,
+        nn.Conv2d(channels, out, 1, bias=False),
+        ChannelNorm(out, eps=1e-6),
+        nn.Conv2d(out, out, 3, padding=1, bias=False),
+        ChannelNorm(out, eps=1e-6),
+    )

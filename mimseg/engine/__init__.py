@@ -1,0 +1,1 @@
+"""Running: launch, stages, hooks, optimizer wrappers, checkpoint saving."""

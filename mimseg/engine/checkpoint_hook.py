@@ -1,0 +1,240 @@
+"""Checkpoint saving that a kill at any moment survives."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.dist import barrier, is_main_process
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
+from mmengine.logging import print_log
+
+from mimseg.errors import UserError
+from mimseg.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckpointHook(MMEngineCheckpointHook):
+    """mmengine's CheckpointHook, with every step of saving in an order that loses nothing.
+
+    A checkpoint is written under a temporary name in its own folder, flushed to the disk and
+    renamed; `last_checkpoint` is replaced likewise; only then are outdated checkpoints removed.
+    (mmengine removes first, so that a run killed while it writes may lose all it had.) Temporary
+    files that a killed run left behind go at the start of training and at the next save.
+
+    The files are mmengine's in name and content. On storage other than a local folder mmengine's
+    own order holds.
+
+    Args:
+        max_keep_ckpts: how many checkpoints to keep; -1 for all. There is one more for the moment
+            between writing and removing.
+        kwargs: as for mmengine's hook.
+
+    Raises:
+        UserError: the folder cannot be written (known before training) or the disk is full. The
+            checkpoints before it are still there then.
+    """
+
+    def __init__(self, *args, max_keep_ckpts: int = 2, **kwargs) -> None:
+        super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
+
+    def before_train(self, runner) -> None:
+        """Find the folder, see that it can be written, and clear what a killed run left."""
+        super().before_train(runner)
+        if not self._is_local():
+            return
+        if is_main_process():
+            folder = Path(self.out_dir)
+            with _told(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                remove_leftovers(folder)
+                probe = _temporary(folder / "probe")
+                probe.touch()
+                probe.unlink()
+        if self.save_best and len(self.key_indicators) == 1:
+            self.best_ckpt_path = self._rehome(self.best_ckpt_path)
+        elif self.save_best:
+            paths = self.best_ckpt_path_dict
+            paths.update({key: self._rehome(path) for key, path in paths.items()})
+
+    def _is_local(self) -> bool:
+        return isinstance(self.file_backend, LocalBackend)
+
+    def _rehome(self, path: str | None) -> str | None:
+        """A path recorded before a work dir was moved or copied, in the present folder."""
+        return path and os.path.join(self.out_dir, os.path.basename(path))
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        if not self._is_local():
+            super()._save_checkpoint_with_step(runner, step, meta)
+            return
+        hub, previous = runner.message_hub, self.last_ckpt
+        name = self.filename_tmpl.format(step)
+        ids = []
+        if self.max_keep_ckpts > 0:
+            # The file lists the ones about to go as well: a run killed before it removed them
+            # removes them when it resumes.
+            ids = [i for i in self.keep_ckpt_ids if i != step] + [step]
+            hub.update_info("keep_ckpt_ids", ids)
+        self.last_ckpt = os.path.join(self.out_dir, name)
+        hub.update_info("last_ckpt", self.last_ckpt)
+        try:
+            self._save_atomically(
+                runner,
+                name,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+                **self.args,
+            )
+            if is_main_process():
+                last = Path(runner.work_dir) / "last_checkpoint"
+                with _told(last):
+                    write_atomically(last, self.last_ckpt)
+        except BaseException:
+            self.last_ckpt = previous
+            raise
+        if self.max_keep_ckpts > 0:
+            outdated = ids[: -self.max_keep_ckpts]
+            self.keep_ckpt_ids = deque(ids[len(outdated) :], self.max_keep_ckpts)
+            hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+            for old in outdated:
+                self._remove(self.filename_tmpl.format(old))
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        if not self.save_best or not self._is_local():
+            super()._save_best_checkpoint(runner, metrics)
+            return
+        if "auto" in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        unit, time = ("epoch", runner.epoch) if self.by_epoch else ("iter", runner.iter)
+        hub, single = runner.message_hub, len(self.key_indicators) == 1
+        meta = {"epoch": runner.epoch, "iter": runner.iter}
+        saved, replaced = [], []
+        for key, rule in zip(self.key_indicators, self.rules, strict=True):
+            if key not in metrics:
+                names = ", ".join(metrics)
+                raise UserError("CheckpointHook.save_best", key, f"one of the metrics: {names}")
+            suffix = "" if single else f"_{key}"
+            best = hub.runtime_info.get(f"best_score{suffix}", self.init_value_map[rule])
+            if metrics[key] is None or not self.is_better_than[key](metrics[key], best):
+                continue
+            name = f"best_{key}_{self.filename_tmpl.format(time)}".replace("/", "_")
+            path = os.path.join(self.out_dir, name)
+            replaced.append(self.best_ckpt_path if single else self.best_ckpt_path_dict[key])
+            saved.append(path)
+            if single:
+                self.best_ckpt_path = path
+            else:
+                self.best_ckpt_path_dict[key] = path
+            hub.update_info(f"best_score{suffix}", metrics[key])
+            hub.update_info(f"best_ckpt{suffix}", path)
+            self._save_atomically(
+                runner,
+                name,
+                save_optimizer=False,
+                save_param_scheduler=False,
+                meta=dict(meta),
+                by_epoch=False,
+            )
+            runner.logger.info(f"best {key} {metrics[key]:0.4f} at {unit} {time}: saved {name}")
+        if saved and self.last_ckpt is not None:
+            # the newest checkpoint must know of the best one, or a resumed run cannot replace it
+            self._save_checkpoint_with_step(runner, time, meta)
+        for path in replaced:
+            if path and path not in saved:
+                self._remove(os.path.basename(path))
+
+    def _save_atomically(self, runner, name: str, **options) -> None:
+        """Let the runner write under a temporary name, then rename; all ranks take part."""
+        folder = Path(self.out_dir)
+        temporary, final = _temporary(folder / name), folder / name
+        with _told(final, temporary):
+            if is_main_process():
+                remove_leftovers(folder)
+            runner.save_checkpoint(
+                self.out_dir,
+                temporary.name,
+                self.file_client_args,
+                backend_args=self.backend_args,
+                **options,
+            )
+            barrier()  # sharded strategies write from every rank
+            if is_main_process():
+                _replace(temporary, final)
+
+    def _remove(self, name: str) -> None:
+        """Remove an outdated checkpoint; one that cannot be removed never stops a run."""
+        path = Path(self.out_dir) / name
+        if is_main_process():
+            if path.is_dir():  # deepspeed's are folders
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    print_log(f"{path} could not be removed: {error}", "current", logging.WARNING)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small text file: whoever reads it sees the old or the new text, whole."""
+    temporary = _temporary(path)
+    temporary.write_text(text, encoding="utf-8")
+    _replace(temporary, path)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that a killed run left in a folder."""
+    for path in folder.glob(".*.saving"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.saving")
+
+
+def _replace(temporary: Path, final: Path) -> None:
+    """Flush `temporary` to the disk, then rename it to `final`, then flush the folder."""
+    if final.is_dir():
+        shutil.rmtree(final)
+    if temporary.is_file():
+        _fsync(temporary)
+    os.replace(temporary, final)
+    _fsync(final.parent)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _told(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Turn the system's errors into one that names the path; a half-written file goes."""
+    try:
+        yield
+    except OSError as error:
+        if temporary is not None and temporary.is_file():
+            try:
+                temporary.unlink()
+            except OSError:
+                pass  # read-only by now; the next run clears it
+        raise UserError(
+            "work_dir",
+            str(path),
+            f"a place that can be written ({error.strerror or error})",
+            "free some space or choose another --work-dir; earlier checkpoints are untouched",
+        ) from error

@@ -1,0 +1,109 @@
+"""From command line to a config that can run: settings, work dir, checks before anything is built."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mimseg.errors import UserError
+
+
+def merge_options(cfg: Config, options: dict) -> None:
+    """Merge dotted settings; a first part that the config lacks is a typo, not a new key."""
+    for key in options:
+        first = key.split(".")[0]
+        if first not in cfg:
+            near = difflib.get_close_matches(first, cfg.keys(), 1)
+            fix = f"did you mean {near[0]}?" if near else "see the config for its keys"
+            raise UserError("--cfg-options", key, "a key of the config", fix)
+    cfg.merge_from_dict(options)
+
+
+def prepare_work_dir(cfg: Config, asked: str | None, config: str, resume: bool) -> None:
+    """Set `cfg.work_dir` and see that it can be written and holds no other run.
+
+    Raises:
+        UserError: not writable, or checkpoints of an earlier run and no --resume.
+    """
+    work_dir = Path(asked or cfg.get("work_dir") or Path("work_dirs") / Path(config).stem)
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=work_dir).close()
+    except OSError as error:
+        raise UserError("--work-dir", str(work_dir), f"a folder that can be written ({error})")
+    if not resume and next(work_dir.glob("**/*.pth"), None) is not None:
+        raise UserError(
+            "--work-dir",
+            str(work_dir),
+            "a folder without checkpoints of an earlier run",
+            "--resume goes on with that run; or name another --work-dir",
+        )
+    cfg.work_dir = str(work_dir)
+
+
+def use_amp(cfg: Config) -> None:
+    """Select `mimseg.AmpOptimWrapper`, whatever plain wrapper the config has."""
+    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", "AmpOptimWrapper", "mimseg.AmpOptimWrapper"):
+        raise UserError("optim_wrapper.type", kind, "'OptimWrapper' to put --amp on")
+    for key in ("loss_scale", "dtype"):
+        cfg.optim_wrapper.pop(key, None)
+    cfg.optim_wrapper.type = "mimseg.AmpOptimWrapper"
+
+
+def use_init(cfg: Config, checkpoint: str) -> None:
+    """Let the backbone start from a checkpoint; it is resolved and opened before training."""
+    from mimseg.checkpoints.files import resolve_checkpoint
+
+    path = str(resolve_checkpoint(checkpoint))
+    cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=path)
+
+
+def check_config(cfg: Config, splits: tuple[str, ...] = ("train", "val", "test")) -> None:
+    """What can be known to be wrong before anything is built.
+
+    Raises:
+        UserError: an unknown `mimseg.` type, whole-step compilation, or bad data.
+    """
+    from mimseg.datasets.checks import check_config_data
+
+    if cfg.get("compile") is True:
+        raise UserError(
+            "compile",
+            True,
+            "False: mmengine would compile the whole step, data preprocessor included",
+            "compile the backbone alone, with torch.compile, in a script of your own",
+        )
+    _check_types(cfg.to_dict() if hasattr(cfg, "to_dict") else dict(cfg), "")
+    check_config_data(cfg)
+
+
+def _check_types(node: object, path: str) -> None:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            here = f"{path}.{key}" if path else str(key)
+            if key == "type" and isinstance(value, str) and value.startswith("mimseg."):
+                _check_type(here, value)
+            _check_types(value, here)
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            _check_types(value, f"{path}[{index}]")
+
+
+def _check_type(key: str, value: str) -> None:
+    from mimseg import registry
+
+    tables = [r for r in vars(registry).values() if isinstance(r, registry.LazyRegistry)]
+    names = sorted({name for table in tables for name in (*table.index, *table.module_dict)})
+    name = value.removeprefix("mimseg.")
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        raise UserError(
+            key,
+            value,
+            "a name that mimseg registers",
+            f"did you mean mimseg.{near[0]}?" if near else "one of " + ", ".join(names),
+        )

@@ -1,0 +1,129 @@
+"""One Runner run: train or test."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
+from mimseg.errors import UserError
+
+
+class _LastMetrics(Hook):
+    """Remembers the last validation's metrics for the run's record."""
+
+    metrics: dict | None = None
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        self.metrics = metrics
+
+
+def train(cfg: Config, resume: bool = False) -> dict:
+    """Train in `cfg.work_dir` and write its done.json.
+
+    Args:
+        cfg: a full config.
+        resume: go on from the newest checkpoint that loads; a finished run returns its record.
+
+    Returns:
+        The record: config, seconds of this start, checkpoint (in the work dir), metrics.
+    """
+    work_dir = Path(cfg.work_dir)
+    record_file = work_dir / "done.json"
+    if resume and record_file.exists():
+        print(f"{work_dir} is finished: nothing to do", flush=True)
+        return json.loads(record_file.read_text())
+    start = time.monotonic()
+    cfg.resume = False
+    if resume and (checkpoint := find_resumable(work_dir)):
+        cfg.resume, cfg.load_from = True, str(checkpoint)
+    runner = build_runner(cfg)
+    last = _LastMetrics()
+    runner.register_hook(last)
+    runner.train()
+    if last.metrics is None and runner.val_loop is not None:  # killed after the last checkpoint
+        last.metrics = runner.val()
+    record = dict(
+        config=cfg.filename,
+        seconds=round(time.monotonic() - start, 1),
+        checkpoint=_last_checkpoint(work_dir),
+        metrics=_plain(last.metrics),
+    )
+    write_json(record_file, record)
+    return record
+
+
+def test(cfg: Config, checkpoint: str) -> dict:
+    """Measure a checkpoint on the test split and write test.json in `cfg.work_dir`.
+
+    Raises:
+        UserError: the checkpoint lacks tensors of the model, or their shapes differ.
+    """
+    start = time.monotonic()
+    path = resolve_checkpoint(checkpoint)
+    state = read_checkpoint(path)
+    runner = build_runner(cfg)
+    try:
+        result = runner.model.load_state_dict(state.get("state_dict", state), strict=False)
+    except RuntimeError as error:
+        raise UserError("checkpoint", str(path), "tensors of the model's shapes", str(error))
+    if result.missing_keys:
+        raise UserError(
+            "checkpoint",
+            str(path),
+            f"every tensor of the model; {len(result.missing_keys)} are missing, the first is "
+            f"{result.missing_keys[0]}",
+            "test a checkpoint that this config trained",
+        )
+    metrics = runner.test()
+    record = dict(
+        config=cfg.filename,
+        checkpoint=str(path),
+        seconds=round(time.monotonic() - start, 1),
+        metrics=_plain(metrics),
+    )
+    write_json(Path(cfg.work_dir) / "test.json", record)
+    return record
+
+
+def build_runner(cfg: Config) -> Runner:
+    """A Runner, with an unknown type told as a UserError."""
+    try:
+        return Runner.from_cfg(cfg)
+    except KeyError as error:
+        if "is not in the" not in str(error):
+            raise
+        message = str(error.args[0]).split(". ")[0]
+        raise UserError("type", message, "a type that is registered", "check its scope and name")
+
+
+def write_json(path: Path, record: dict) -> None:
+    """Write a record in one piece: a killed process leaves the old one or none."""
+    if not is_main_process():
+        return
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.write_text(json.dumps(record, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def _last_checkpoint(work_dir: Path) -> str | None:
+    pointer = work_dir / "last_checkpoint"
+    return Path(pointer.read_text().strip()).name if pointer.exists() else None
+
+
+def _plain(metrics: dict | None) -> dict:
+    """Metrics as JSON numbers; arrays and texts are left out."""
+    plain = {}
+    for key, value in (metrics or {}).items():
+        try:
+            plain[key] = float(value)
+        except (TypeError, ValueError):
+            continue
+    return plain

@@ -1,0 +1,90 @@
+"""Training in stages: each a Runner run of its own, with what it takes from an earlier one."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
+from mimseg.engine.prepare import merge_options
+from mimseg.engine.run import train, write_json
+from mimseg.errors import UserError
+
+KEYS = {"name", "options", "teacher", "teacher_key", "optimizer"}
+
+
+def train_stages(cfg: Config, resume: bool = False) -> dict:
+    """Run `cfg.stages` one after another, each in its own folder of `cfg.work_dir`.
+
+    A stage is a dict of
+        name: its folder;
+        options: dotted settings that replace the config's;
+        teacher: the earlier stage whose student becomes the teacher (dBOT, TinyMIM's chain);
+        teacher_key: which teacher that is ("model.teacher");
+        optimizer: the earlier stage whose optimizer moments live on (dBOT's official code).
+
+    The student is drawn anew and the schedule restarts, because the Runner is new; each stage adds
+    its number to the seed, or its student would start as the first one did.
+
+    Returns:
+        The last stage's record; its checkpoint is named in `work_dir/last_checkpoint`.
+    """
+    work_dir = Path(cfg.work_dir)
+    stages = stage_configs(cfg)
+    for number, (name, stage) in enumerate(stages.items()):
+        print(f"stage {number + 1} of {len(stages)}: {name}", flush=True)
+        Path(stage.work_dir).mkdir(parents=True, exist_ok=True)
+        record = train(stage, resume)
+    record = {**record, "checkpoint": f"{name}/{record['checkpoint']}"}
+    if is_main_process():
+        partial = work_dir / ".last_checkpoint.tmp"
+        partial.write_text(record["checkpoint"])
+        os.replace(partial, work_dir / "last_checkpoint")
+    write_json(work_dir / "done.json", record)
+    return record
+
+
+def stage_configs(cfg: Config) -> dict[str, Config]:
+    """One full config a stage, by name.
+
+    Raises:
+        UserError: an unknown key, a name used twice, or an earlier stage that is not one.
+    """
+    configs: dict[str, Config] = {}
+    for number, stage in enumerate(cfg.stages):
+        where = f"stages[{number}]"
+        if unknown := set(stage) - KEYS:
+            raise UserError(where, sorted(unknown), f"keys among {sorted(KEYS)}")
+        name = stage.get("name", f"stage{number}")
+        if name in configs:
+            raise UserError(f"{where}.name", name, "a name of its own")
+        own = copy.deepcopy(cfg)
+        own.pop("stages")
+        merge_options(own, dict(stage.get("options", {})))
+        own.work_dir = str(Path(cfg.work_dir) / name)
+        if own.get("randomness") and own.randomness.get("seed") is not None:
+            own.randomness.seed += number
+        for key in ("teacher", "optimizer"):
+            if stage.get(key) is not None and stage[key] not in configs:
+                raise UserError(f"{where}.{key}", stage[key], f"one of {list(configs)}")
+        if stage.get("teacher") is not None:
+            earlier = configs[stage.teacher]
+            _set_teacher(own, stage.get("teacher_key", "model.teacher"), earlier)
+        if stage.get("optimizer") is not None:
+            hook = dict(
+                type="mimseg.OptimizerHandoverHook", source=configs[stage.optimizer].work_dir
+            )
+            own.custom_hooks = [*own.get("custom_hooks", []), hook]
+        configs[name] = own
+    return configs
+
+
+def _set_teacher(cfg: Config, key: str, earlier: Config) -> None:
+    backbone = {k: v for k, v in earlier.model.backbone.items() if k != "init_cfg"}
+    node = cfg
+    for part in key.split("."):
+        node = node[part]
+    node.update(init=earlier.work_dir, backbone=backbone, depth=None, saved=True)

@@ -1,0 +1,21 @@
+"""The error for mistakes a user can mend."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A mistake in a config, a path or data, told in one line.
+
+    The tools print the message alone and exit with code 2; from Python it is a ValueError.
+
+    Args:
+        key: the config key, flag or file at fault.
+        value: what was found there.
+        expected: what was expected instead.
+        fix: what to do about it; left out where nothing useful can be said.
+    """
+
+    def __init__(self, key: str, value: object, expected: str, fix: str = "") -> None:
+        self.key, self.value, self.expected, self.fix = key, value, expected, fix
+        message = f"{key} = {value!r}: expected {expected}."
+        super().__init__(f"{message} Fix: {fix}" if fix else message)

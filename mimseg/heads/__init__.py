@@ -1,0 +1,1 @@
+"""Heads: from the student's tokens to predictions at chosen positions."""

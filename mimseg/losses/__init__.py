@@ -1,0 +1,1 @@
+"""Losses: one value a position, in float32."""

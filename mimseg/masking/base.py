@@ -1,0 +1,86 @@
+"""What every mask generator offers to the algorithm."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.dist import get_rank
+from torch import Tensor, nn
+
+from mimseg.algorithms.outputs import Needs, TeacherOutput
+
+
+class Masking(nn.Module):
+    """Base of the mask generators; subclasses implement `draw`.
+
+    The random numbers come from a generator of their own, seeded anew each step from (seed, rank,
+    step). Seed and step are buffers: they are saved, so a resumed run goes on with the same masks
+    on any device.
+
+    Args:
+        num_masks: M, masks an image.
+        seed: fixes the masks; None draws a seed when weights are initialised.
+    """
+
+    def __init__(self, num_masks: int = 1, seed: int | None = None) -> None:
+        super().__init__()
+        self.num_masks, self.fixed_seed = num_masks, seed
+        self.register_buffer("seed", torch.tensor(seed or 0, dtype=torch.int64))
+        self.register_buffer("step", torch.tensor(0, dtype=torch.int64))
+        self._host_step: int | None = None  # spares a device synchronisation a step
+        self._register_load_state_dict_pre_hook(self._forget_step)
+
+    def _forget_step(self, *_: object) -> None:
+        self._host_step = None
+
+    def init_weights(self) -> None:
+        """Draw the seed from torch's generator, unless the config fixes it."""
+        if self.fixed_seed is None:
+            self.seed.fill_(int(torch.randint(2**31, ())))
+        self.step.zero_()
+        self._host_step = None
+
+    @property
+    def needs(self) -> Needs:
+        """What the generator wants from a teacher."""
+        return Needs()
+
+    def num_masked(self, grid: tuple[int, int]) -> int | None:
+        """Masked patches a mask, where every mask has the same number; else None."""
+        return None
+
+    def forward(
+        self,
+        batch: int,
+        grid: tuple[int, int],
+        device: torch.device,
+        teachers: dict[str, TeacherOutput] | None = None,
+    ) -> Tensor:
+        """Masks for B images, (B * M, L) bool, True = masked; image i has rows i * M onwards."""
+        if self._host_step is None:
+            self._host_step, self._host_seed = int(self.step), int(self.seed)
+        generator = torch.Generator(device=device)
+        generator.manual_seed(_mix(self._host_seed, get_rank(), self._host_step))
+        self._host_step += 1
+        self.step.fill_(self._host_step)
+        return self.draw(batch * self.num_masks, grid, generator, teachers or {})
+
+    def draw(
+        self,
+        count: int,
+        grid: tuple[int, int],
+        generator: torch.Generator,
+        teachers: dict[str, TeacherOutput],
+    ) -> Tensor:
+        """(count, L) bool on the generator's device."""
+        raise NotImplementedError
+
+
+def _mix(*numbers: int) -> int:
+    """One well spread 63-bit number from several (splitmix64's finaliser)."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed ^ number) + 0x9E3779B97F4A7C15 & (1 << 64) - 1
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & (1 << 64) - 1
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & (1 << 64) - 1
+        mixed ^= mixed >> 31
+    return mixed >> 1

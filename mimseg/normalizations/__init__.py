@@ -1,0 +1,1 @@
+"""Normalizations: from a teacher's tokens to targets, without learned parameters."""

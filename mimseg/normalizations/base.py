@@ -1,0 +1,43 @@
+"""What every normalization offers to the algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mimseg.algorithms.outputs import Needs, TeacherOutput
+
+
+class Normalization(nn.Module):
+    """Base of the normalizations; subclasses implement `normalize`.
+
+    Several layers are normalised one by one and then averaged (data2vec, arXiv 2202.03555,
+    section 3.3).
+
+    Args:
+        layers: the teacher's blocks that make up the target; negative ones count from the end.
+    """
+
+    def __init__(self, layers: Sequence[int] = (-1,)) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(layers=frozenset(self.layers))
+
+    def forward(self, teacher: TeacherOutput) -> Tensor:
+        """The target sequence (B, 1 + L, D), CLS first, in float32."""
+        total = 0.0
+        for layer in self.layers:
+            total = total + self.normalize(teacher.sequence(layer).float())
+        return total / len(self.layers)
+
+    def normalize(self, tokens: Tensor) -> Tensor:
+        """(B, 1 + L, D) float32 -> the same shape."""
+        raise NotImplementedError
+
+    def denormalize(self, prediction: Tensor, teacher: TeacherOutput) -> Tensor:
+        """Undo `normalize` on predictions (B, L, D), with the teacher's tokens as the reference."""
+        return prediction

@@ -1,0 +1,83 @@
+"""mimseg's registries: children of mmengine's root that import only the module they are asked for.
+
+`mimseg.X` resolves from any default scope, because mmengine imports `<scope>.registry` on the first
+lookup of a scope. Importing this module must stay light: mmengine swallows an ImportError here and
+reports "X is not in the registry" instead.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from mmengine import registry as root
+
+
+class LazyRegistry(root.Registry):
+    """A child registry with an index from a class name to the module that defines it.
+
+    Args:
+        name: the registry's name, as in mmengine.
+        parent: mmengine's root registry of that kind.
+        index: class name -> module path. The module registers the class when it is imported.
+    """
+
+    def __init__(self, name: str, parent: root.Registry, index: dict[str, str]) -> None:
+        super().__init__(name, parent=parent, scope="mimseg")
+        self.index = index
+        self._imported = True  # nothing to import wholesale: `get` imports name by name
+
+    def get(self, key: str):
+        """Return the class registered as `key`, importing its module on first use, or None."""
+        scope, name = self.split_scope_key(key)
+        if scope in (None, self.scope) and name not in self._module_dict and name in self.index:
+            import_module(self.index[name])
+        return super().get(key)
+
+
+MODELS = LazyRegistry(
+    "model",
+    root.MODELS,
+    {
+        "MaskedImageModeling": "mimseg.algorithms.masked_image_modeling",
+        "MIMDataPreprocessor": "mimseg.datasets.data_preprocessor",
+        "ViT": "mimseg.students.vit",
+        "SimpleFeaturePyramid": "mimseg.dense.simple_feature_pyramid",
+        "PixelTeacher": "mimseg.teachers.pixels",
+        "ViTTeacher": "mimseg.teachers.vit",
+        "NoNormalization": "mimseg.normalizations.none",
+        "TokenLayerNorm": "mimseg.normalizations.token_layer_norm",
+        "LinearHead": "mimseg.heads.linear",
+        "DecoderHead": "mimseg.heads.decoder",
+        "SmoothL1Loss": "mimseg.losses.smooth_l1",
+        "L2Loss": "mimseg.losses.l2",
+        "RandomMasking": "mimseg.masking.random",
+    },
+)
+DATASETS = LazyRegistry("dataset", root.DATASETS, {})
+TRANSFORMS = LazyRegistry(
+    "transform",
+    root.TRANSFORMS,
+    {
+        "LoadImageFromFile": "mimseg.datasets.safe_loading",
+        "MIMViews": "mimseg.datasets.views",
+    },
+)
+HOOKS = LazyRegistry(
+    "hook",
+    root.HOOKS,
+    {
+        "OptimizerHandoverHook": "mimseg.engine.optimizer_handover_hook",
+        "CheckpointHook": "mimseg.engine.checkpoint_hook",
+    },
+)
+OPTIM_WRAPPERS = LazyRegistry(
+    "optim_wrapper",
+    root.OPTIM_WRAPPERS,
+    {"AmpOptimWrapper": "mimseg.engine.amp_optim_wrapper"},
+)
+OPTIM_WRAPPER_CONSTRUCTORS = LazyRegistry(
+    "optimizer wrapper constructor",
+    root.OPTIM_WRAPPER_CONSTRUCTORS,
+    {"LayerDecayConstructor": "mimseg.engine.layer_decay"},
+)
+METRICS = LazyRegistry("metric", root.METRICS, {})

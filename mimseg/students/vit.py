@@ -1,0 +1,321 @@
+"""The one vision transformer: student, teacher and dense backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mimseg.algorithms.outputs import Needs, StudentOutput
+from mimseg.errors import UserError
+from mimseg.layers.block import LayerScale, TransformerBlock
+from mimseg.layers.patch_embed import PatchEmbed
+from mimseg.layers.position import resize_position_embedding, sincos_position_embedding
+from mimseg.layers.visible import visible_indices
+from mimseg.registry import MODELS
+from mimseg.students.archs import ARCHS
+
+@MODELS.register_module()
+class ViT(BaseModule):
+    """Vision transformer (arXiv 2010.11929) for pretraining, segmentation and detection.
+
+    Parameter names are those of mmpretrain's VisionTransformer. Any input size is taken: images are
+    padded with zeros (the mean colour, once normalised) on the right and bottom to a whole number
+    of patches, padded patches are ordinary tokens, and `pos_embed` is resized to the grid.
+
+    Args:
+        arch: "tiny", "small", "base", "large", "huge", or a dict with embed_dims, num_layers,
+            num_heads, feedforward_channels.
+        img_size: side, or (H, W), that `pos_embed` is made for.
+        patch_size: side of a patch in pixels.
+        mask_mode: what happens to a masked patch: "drop" leaves it out (MAE, dBOT), "token" puts a
+            learned mask token in its place (BEiT, MaskDistill).
+        pos_embed: "sincos" (fixed), "learned" or "none".
+        with_cls_token: whether a CLS token is put first.
+        qkv_bias: whether query, key and value have a bias.
+        layer_scale: initial layer scale, 0 for none.
+        drop_path_rate: drop path rate of the last block; it grows linearly from 0.
+        final_norm: whether the last block's output is normalised.
+        norm_eps: epsilon of the layer norms.
+        out_indices: blocks whose maps `forward` returns; negative ones count from the end.
+        out_type: "featmap", (B, C, h, w) each; "cls_token", (B, C); or "raw", (B, [1 +] L, C).
+        activation_checkpointing: recompute blocks in the backward pass to save memory.
+        init_cfg: dict(type="Pretrained", checkpoint=FILE_OR_WORK_DIR), or None for random weights.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = "base",
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        mask_mode: str = "drop",
+        pos_embed: str = "sincos",
+        with_cls_token: bool = True,
+        qkv_bias: bool = True,
+        layer_scale: float = 0.0,
+        drop_path_rate: float = 0.0,
+        final_norm: bool = True,
+        norm_eps: float = 1e-6,
+        out_indices: Sequence[int] = (-1,),
+        out_type: str = "featmap",
+        activation_checkpointing: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if isinstance(arch, str):
+            _expect("arch", arch, ARCHS)
+            arch = ARCHS[arch]
+        _expect("mask_mode", mask_mode, ("drop", "token"))
+        _expect("pos_embed", pos_embed, ("sincos", "learned", "none"))
+        _expect("out_type", out_type, ("featmap", "cls_token", "raw"))
+        dims, depth = arch["embed_dims"], arch["num_layers"]
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.embed_dims, self.num_layers, self.patch_size = dims, depth, patch_size
+        self.base_grid = (-(-height // patch_size), -(-width // patch_size))
+        self.mask_mode, self.pos_kind, self.out_type = mask_mode, pos_embed, out_type
+        self.activation_checkpointing = activation_checkpointing
+        self.out_indices = tuple(self._block_index(i) for i in out_indices)
+
+        self.patch_embed = PatchEmbed(in_channels, dims, patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dims)) if mask_mode == "token" else None
+        self.pos_embed = None
+        if pos_embed != "none":
+            table = sincos_position_embedding(self.base_grid, dims, with_cls_token)
+            self.pos_embed = nn.Parameter(table, requires_grad=pos_embed == "learned")
+        self.layers = nn.ModuleList(
+            TransformerBlock(
+                dims,
+                arch["num_heads"],
+                arch["feedforward_channels"],
+                qkv_bias,
+                layer_scale,
+                drop_path_rate * i / max(depth - 1, 1),
+                norm_eps,
+            )
+            for i in range(depth)
+        )
+        self.ln1 = nn.LayerNorm(dims, eps=norm_eps) if final_norm else None
+        self._resized_pos: tuple | None = None
+        self._register_load_state_dict_pre_hook(self._resize_on_load)
+
+    # ------------------------------------------------------------------ weights
+
+    def init_weights(self) -> None:
+        """Draw every weight anew (MAE's scheme), then load `init_cfg`'s checkpoint, if any.
+
+        Loading comes last, so that nothing overwrites what was loaded.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, LayerScale):
+                nn.init.constant_(module.weight, module.value)
+        projection = self.patch_embed.projection
+        nn.init.xavier_uniform_(projection.weight.data.flatten(1))
+        nn.init.zeros_(projection.bias)
+        for token in (self.cls_token, self.mask_token):
+            if token is not None:
+                nn.init.normal_(token, std=0.02)
+        if self.pos_kind == "learned":
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        elif self.pos_kind == "sincos":
+            with_cls = self.cls_token is not None
+            table = sincos_position_embedding(self.base_grid, self.embed_dims, with_cls)
+            self.pos_embed.data.copy_(table)
+        self._is_init = True
+        if self.init_cfg:
+            self._load_pretrained()
+
+    def _load_pretrained(self) -> None:
+        from mimseg.checkpoints.loader import load_backbone
+
+        cfg = self.init_cfg
+        if cfg.get("type") != "Pretrained":
+            raise UserError(
+                "backbone.init_cfg.type", cfg.get("type"), "'Pretrained'", "draw weights with None"
+            )
+        load_backbone(self, cfg["checkpoint"], trust=cfg.get("trust", False))
+
+    def resize_state_dict(self, state: dict, prefix: str = "") -> list[str]:
+        """Resize what depends on the grid, in place; return the names of what was resized.
+
+        A table in the file is taken to be square unless its length equals ours.
+        """
+        name = f"{prefix}pos_embed"
+        if self.pos_embed is None or name not in state or state[name].ndim != 3:
+            return []
+        with_cls = self.cls_token is not None
+        length = state[name].shape[1] - int(with_cls)
+        if state[name].shape[1] == self.pos_embed.shape[1]:
+            return []
+        side = int(length**0.5)
+        if side * side != length or state[name].shape[2] != self.embed_dims:
+            return []  # the shapes do not fit; the loader says so
+        state[name] = resize_position_embedding(
+            state[name], (side, side), self.base_grid, with_cls
+        )
+        return [name]
+
+    def _resize_on_load(self, state: dict, prefix: str, *_: object) -> None:
+        self.resize_state_dict(state, prefix)
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Depth of a parameter for layer decay, and the number of depths.
+
+        0 is the stem; the last depth is whatever follows the blocks, other modules included.
+        """
+        last = self.num_layers + 1
+        if not param_name.startswith(prefix):
+            return last, last + 1
+        name = param_name[len(prefix) :]
+        if name.startswith("layers."):
+            return int(name.split(".")[1]) + 1, last + 1
+        stem = ("cls_token", "mask_token", "pos_embed", "patch_embed")
+        return (0 if name.startswith(stem) else last), last + 1
+
+    # ------------------------------------------------------------------ forward
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """(h, w) of the tokens of these images (B, 3, H, W)."""
+        return -(-images.shape[2] // self.patch_size), -(-images.shape[3] // self.patch_size)
+
+    def encode(
+        self,
+        images: Tensor,
+        mask: Tensor | None = None,
+        needs: Needs = Needs(),  # noqa: B008 (frozen)
+        num_masked: int | None = None,
+    ) -> StudentOutput:
+        """Run the masked images through the blocks.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            mask: (B * M, L) bool, True = masked, M masks an image; None for the full image.
+            needs: taps to return beside the final tokens.
+            num_masked: masked patches a mask, where known; saves a device synchronisation.
+
+        Raises:
+            ValueError: the mask's shape does not fit, or masks to drop by differ in their counts.
+        """
+        x, grid = self.patch_embed(images)
+        kept = None
+        if mask is not None:
+            if mask.shape[1] != x.shape[1] or mask.shape[0] % x.shape[0]:
+                raise ValueError(f"mask of shape {tuple(mask.shape)} for tokens {tuple(x.shape)}")
+            x = x.repeat_interleave(mask.shape[0] // x.shape[0], dim=0)
+            if self.mask_mode == "token":
+                x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
+        x, pos = self._add_position(x, grid)
+        if mask is not None and self.mask_mode == "drop":
+            kept = visible_indices(mask, num_masked)
+            x = x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
+        x = self._prepend_cls(x, pos)
+        x, taps, qkv = self._run_blocks(x, needs, self.num_layers - 1)
+        if self.ln1 is not None:
+            x = self.ln1(x)
+        first = int(self.cls_token is not None)
+        return StudentOutput(
+            tokens=x[:, first:],
+            cls=x[:, 0] if first else None,
+            mask=mask,
+            kept=kept,
+            grid=grid,
+            taps={layer: tap[:, first:] for layer, tap in taps.items()},
+            qkv=qkv,
+        )
+
+    def tap(self, images: Tensor, needs: Needs) -> tuple[tuple[int, int], dict, dict]:
+        """Run full images to the last block needed and no further.
+
+        Returns:
+            The grid, {layer: (B, [1 +] L, C)} and {layer: (q, k, v)}, keyed as asked for.
+        """
+        x, grid = self.patch_embed(images)
+        x, pos = self._add_position(x, grid)
+        x = self._prepend_cls(x, pos)
+        wanted = [self._block_index(i) for i in needs.layers | needs.qkv]
+        _, taps, qkv = self._run_blocks(x, needs, max(wanted, default=-1))
+        return grid, taps, qkv
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> a tuple with one output per `out_indices`, of the kind `out_type`.
+
+        The final norm is applied to the last block's output alone, as in mmpretrain.
+        """
+        needs = Needs(layers=frozenset(self.out_indices))
+        grid, taps, _ = self.tap(images, needs)
+        first = int(self.cls_token is not None)
+        outs = []
+        for index in self.out_indices:
+            x = taps[index]
+            if index == self.num_layers - 1 and self.ln1 is not None:
+                x = self.ln1(x)
+            if self.out_type == "cls_token":
+                x = x[:, 0]
+            elif self.out_type == "featmap":
+                x = x[:, first:].transpose(1, 2).reshape(x.shape[0], -1, *grid).contiguous()
+            outs.append(x)
+        return tuple(outs)
+
+    def _block_index(self, layer: int) -> int:
+        index = layer + self.num_layers if layer < 0 else layer
+        if not -1 <= index < self.num_layers:
+            raise UserError("layer", layer, f"a block index of a ViT with {self.num_layers} blocks")
+        return index
+
+    def _add_position(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        if self.pos_embed is None:
+            return x, None
+        pos = self._position(grid).to(x.dtype)
+        return x + pos[:, int(self.cls_token is not None) :], pos
+
+    def _prepend_cls(self, x: Tensor, pos: Tensor | None) -> Tensor:
+        if self.cls_token is None:
+            return x
+        cls = self.cls_token if pos is None else self.cls_token + pos[:, :1]
+        return torch.cat([cls.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
+
+    def _position(self, grid: tuple[int, int]) -> Tensor:
+        if grid == self.base_grid:
+            return self.pos_embed
+        with_cls = self.cls_token is not None
+        if self.pos_embed.requires_grad and torch.is_grad_enabled():
+            return resize_position_embedding(self.pos_embed, self.base_grid, grid, with_cls)
+        key = (grid, self.pos_embed.device, self.pos_embed._version)
+        if self._resized_pos is None or self._resized_pos[0] != key:
+            table = self.pos_embed.detach()
+            table = resize_position_embedding(table, self.base_grid, grid, with_cls)
+            self._resized_pos = (key, table)
+        return self._resized_pos[1]
+
+    def _run_blocks(self, x: Tensor, needs: Needs, last: int) -> tuple[Tensor, dict, dict]:
+        layers = {}
+        for asked in needs.layers:
+            layers.setdefault(self._block_index(asked), []).append(asked)
+        tapped = {self._block_index(asked): asked for asked in needs.qkv}
+        taps, qkv = dict.fromkeys(layers.get(-1, ()), x), {}
+        for index, block in enumerate(self.layers[: last + 1]):
+            if index in tapped:
+                x, qkv[tapped[index]] = block.forward_tapped(x)
+            elif self.activation_checkpointing and self.training:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+            for asked in layers.get(index, ()):
+                taps[asked] = x
+        return x, taps, qkv
+
+
+def _expect(key: str, value: object, allowed: Sequence[str] | dict) -> None:
+    if value not in allowed:
+        raise UserError(f"backbone.{key}", value, "one of " + ", ".join(map(repr, allowed)))

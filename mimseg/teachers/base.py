@@ -1,0 +1,63 @@
+"""What every teacher offers to the algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mimseg.algorithms.outputs import Needs, TeacherOutput
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Teacher(nn.Module):
+    """Base of the teachers. A teacher is frozen and runs in eval mode and under no_grad.
+
+    The algorithm keeps teachers out of its own modules: no optimizer, wrapper or average sees them.
+    It calls `bind` once when it is built and `load` once when weights are initialised.
+
+    Args:
+        mean, std: RGB normalisation of this network, for images in [0, 1].
+
+    Attributes:
+        out_channels: D, the width of the targets; known after `bind`.
+        saved: whether the teacher's tensors go into checkpoints. A teacher that cannot be made
+            again from its config (random, a copy of the student, an earlier stage) must be saved.
+    """
+
+    out_channels: int
+    saved: bool = False
+
+    def __init__(
+        self,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def bind(self, student: nn.Module) -> None:
+        """Build what depends on the student's shape. Nothing is loaded or downloaded here."""
+
+    def load(self, student: nn.Module) -> None:
+        """Draw or load the weights; the student's own are initialised by now."""
+
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the file the weights came from, if any: a resumed run compares it."""
+        return None
+
+    def forward(self, images: Tensor, needs: Needs) -> TeacherOutput:
+        """(B, 3, H, W) in [0, 1] -> targets; subclasses implement `targets`."""
+        return self.targets((images - self.mean) / self.std, needs)
+
+    def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:
+        """(B, 3, H, W), normalised -> targets."""
+        raise NotImplementedError
+
+    def to_image(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor | None:
+        """Targets (B, L, D) -> an RGB image (B, 3, H, W) in [0, 1], where that has a meaning."""
+        return None

@@ -1,0 +1,103 @@
+"""A network of our own kind as the teacher: random, a copy of the student, or a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mimseg.algorithms.outputs import Needs, TeacherOutput
+from mimseg.errors import UserError
+from mimseg.registry import MODELS
+from mimseg.teachers.base import Teacher
+
+
+@MODELS.register_module()
+class ViTTeacher(Teacher):
+    """A `mimseg.ViT` as the teacher (dBOT, arXiv 2209.03917; self-distillation).
+
+    Args:
+        init: "student" copies the student's weights once they are initialised (dBOT's first
+            teacher), "random" draws its own, anything else is a checkpoint or a work dir.
+        backbone: config of the network; None takes the student's own shape.
+        depth: number of blocks to keep; 0 leaves the patch embedding (dBOT's L/16 and H/14).
+        final_norm: whether the network's final norm is applied to the last block's tokens.
+        saved: whether checkpoints hold the teacher. None: yes, unless a checkpoint file gives it,
+            which is then read again on resuming and compared by its SHA-256.
+    """
+
+    def __init__(
+        self,
+        init: str = "random",
+        backbone: dict | None = None,
+        depth: int | None = None,
+        final_norm: bool = False,
+        saved: bool | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.init, self.depth, self.final_norm = init, depth, final_norm
+        self.backbone_cfg, self.backbone = backbone, None
+        self.saved = init in ("student", "random") if saved is None else saved
+        self.sha256: str | None = None
+
+    def bind(self, student: nn.Module) -> None:
+        if self.backbone_cfg is None:
+            self.backbone = copy.deepcopy(student)
+            self.backbone.init_cfg = None
+        else:
+            self.backbone = MODELS.build(self.backbone_cfg)
+        net = self.backbone
+        if self.depth is not None:
+            if not 0 <= self.depth <= len(net.layers):
+                raise UserError("teacher.depth", self.depth, f"0 to {len(net.layers)}")
+            net.layers = net.layers[: self.depth]
+            net.num_layers = self.depth
+        if self.final_norm and net.ln1 is None:
+            raise UserError("teacher.final_norm", True, "a backbone with a final norm")
+        net.mask_token = None  # a teacher sees full images
+        self.out_channels = net.embed_dims
+
+    def load(self, student: nn.Module) -> None:
+        if self.init == "student":
+            mismatch = self.backbone.load_state_dict(student.state_dict(), strict=False)
+            if mismatch.missing_keys:
+                raise UserError(
+                    "teacher.init",
+                    "student",
+                    "a teacher of the student's own shape",
+                    "leave teacher.backbone out, or use init='random'",
+                )
+        else:
+            self.backbone.init_weights()
+            if self.init != "random":
+                self._load_checkpoint()
+
+    def _load_checkpoint(self) -> None:
+        from mimseg.checkpoints.files import resolve_checkpoint
+        from mimseg.checkpoints.loader import load_backbone
+
+        path = Path(resolve_checkpoint(self.init))
+        load_backbone(self.backbone, str(path), key="teacher.init", extra_layers=self.depth is not None)
+        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def fingerprint(self) -> str | None:
+        return self.sha256
+
+    @torch.no_grad()
+    def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:
+        """Tokens (B, L, C) and CLS (B, C) after the blocks asked for."""
+        net = self.backbone
+        grid, taps, qkv = net.tap(images, needs)
+        if self.final_norm:
+            taps = {layer: net.ln1(x) for layer, x in taps.items()}
+        first = int(net.cls_token is not None)
+        return TeacherOutput(
+            grid,
+            tokens={layer: x[:, first:] for layer, x in taps.items()},
+            cls={layer: x[:, 0] for layer, x in taps.items()} if first else {},
+            qkv=qkv,
+        )
