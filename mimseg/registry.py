@@ -41,6 +41,7 @@ MODELS = LazyRegistry(
         "MaskedImageModeling": "mimseg.algorithms.masked_image_modeling",
         "MIMDataPreprocessor": "mimseg.datasets.data_preprocessor",
         "ViT": "mimseg.students.vit",
+        "FeaturePyramid": "mimseg.dense.feature_pyramid",
         "SimpleFeaturePyramid": "mimseg.dense.simple_feature_pyramid",
         "PixelTeacher": "mimseg.teachers.pixels",
         "ViTTeacher": "mimseg.teachers.vit",

@@ -6,6 +6,10 @@ data_root = 'data/scenes'
 metainfo = dict(classes=(
     'cloud', 'gravel', 'striped disc', 'dotted disc', 'checked cross', 'striped cross',
     'dotted triangle', 'blotched triangle', 'blotched ring', 'checked ring'))
+# mmseg's own reader; its ADE20KDataset differs by the list of classes alone
+layout = dict(
+    type='BaseSegDataset', data_root=data_root, metainfo=metainfo, img_suffix='.jpg',
+    seg_map_suffix='.png', reduce_zero_label=True)
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
@@ -23,19 +27,19 @@ train_dataloader = dict(
     batch_size=8, num_workers=1, persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='ADE20KDataset', data_root=data_root, metainfo=metainfo, pipeline=train_pipeline,
+        **layout, pipeline=train_pipeline,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training')))
 val_dataloader = dict(
     batch_size=16, num_workers=1,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='ADE20KDataset', data_root=data_root, metainfo=metainfo, pipeline=test_pipeline,
+        **layout, pipeline=test_pipeline,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation')))
 test_dataloader = dict(
     batch_size=16, num_workers=1,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='ADE20KDataset', data_root=data_root, metainfo=metainfo, pipeline=test_pipeline,
+        **layout, pipeline=test_pipeline,
         data_prefix=dict(img_path='images/test', seg_map_path='annotations/test')))
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator

@@ -15,6 +15,7 @@ from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.progress import clock
 from mimseg.benchmark.results import label
 from mimseg.benchmark.style import CSS
+from mimseg.benchmark.summary import metric_name, verdict_text
 
 Report = dict[str, Any]
 
@@ -64,23 +65,21 @@ def _results(report: Report) -> str:
         seen = key
         verdict = ""
         if "base" in row:
-            text = {"higher": "outside the spread", "lower": "outside the spread"}
-            text = text.get(row["verdict"], row["verdict"])
-            text += ": no spread" if row["verdict"] == "one seed" else ""
+            text = verdict_text(row["verdict"])
             verdict = f"<span class='tag {row['verdict'].split()[0]}'>{text}</span>"
         spread = f" <span class='pm'>± {row['spread']:.1f}</span>" if row["n"] > 1 else ""
         difference = f"{row['difference']:+.1f}" if "base" in row else ""
         seeds = ", ".join(f"{value:.1f}" for value in row["values"])
         rows.append(
             f"<tr><td>{escape(label(row['name'])) if first else ''}</td>"
-            f"<td>{row['metric'] if first else ''}</td><td>{escape(row['init'])}</td>"
+            f"<td>{metric_name(row['metric']) if first else ''}</td><td>{escape(row['init'])}</td>"
             f"<td class='n b'>{row['mean']:.1f}{spread}</td><td class='n'>{difference}</td>"
             f"<td>{verdict}</td><td class='n'>{seeds}</td></tr>"
         )
         if first:
             own = [r for r in report["summary"] if (r["name"], r["metric"]) == key]
             dots = [(r["init"], r["values"], colors[r["init"]]) for r in own]
-            charts.append(dot_chart(dots, f"{label(row['name'])}, {row['metric']}"))
+            charts.append(dot_chart(dots, f"{label(row['name'])}, {metric_name(row['metric'])}"))
     many = len(report["seeds"]) > 1
     note = "Test split, percent points. " + (
         "Mean ± sample standard deviation over the seeds; “outside the spread” means that the "
@@ -130,7 +129,9 @@ def _task(plan: Plan, task: dict[str, Any]) -> str:
         scores.append(Line(init, points, colors[init], marks=True))
     charts = [line_chart("Training loss", losses, "iterations")]
     if any(len(line.points) > 1 for line in scores):
-        charts.append(line_chart(f"{task['select']}, validation split", scores, "iterations"))
+        charts.append(
+            line_chart(f"{metric_name(task['select'])}, validation split", scores, "iterations")
+        )
     return (
         f"<section><h2>{escape(label(task['name']))}</h2>"
         f"<p class='note'><code>{escape(task['config'])}</code></p>"
@@ -179,7 +180,7 @@ def _choices(report: Report) -> str:
                 chosen = grid["chosen"] == item["point"]
                 row += f"<td class='n{' b' if chosen else ''}'>{text}{' ✓' if chosen else ''}</td>"
             rows.append(f"<tr>{row}</tr>")
-        title = f"{label(name)}, {own[0]['metric']} on the validation split"
+        title = f"{label(name)}, {metric_name(own[0]['metric'])} on the validation split"
         tables.append(
             f"<h3>{escape(title)}</h3><div class='scroll'><table><thead><tr>{head}</tr></thead>"
             f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -194,7 +195,7 @@ def _choices(report: Report) -> str:
 def _ran(report: Report) -> str:
     runs = "".join(
         f"<tr><td>{escape(label(run['name']))}</td><td>{escape(run['init'])}</td>"
-        f"<td>{run['seed']}</td><td>{run['metric']}</td><td class='n'>{run['value']:.2f}</td>"
+        f"<td>{run['seed']}</td><td>{metric_name(run['metric'])}</td><td class='n'>{run['value']:.2f}</td>"
         f"<td>{escape(point_name(run['point']))}</td>"
         f"<td class='n'>{clock(run['seconds'])}</td></tr>"
         for run in report["runs"]

@@ -53,13 +53,14 @@ class Pipeline:
         on_finish: Callable[[Step, StepState], None] | None = None,
         facts: dict[str, Any] | None = None,
         lock: int | None = None,
-        out: TextIO = sys.stdout,
+        out: TextIO | None = None,
         refresh: float = 30.0,
     ) -> None:
         self.steps, self.places, self.workers = steps, places, workers
         self.by_name = {step.name: step for step in steps}
-        self.on_finish, self.facts, self.lock, self.out = on_finish, facts or {}, lock, out
-        self.live = out.isatty()
+        self.on_finish, self.facts, self.lock = on_finish, facts or {}, lock
+        self.out = out or sys.stdout
+        self.live = self.out.isatty()
         self.refresh = 1.0 if self.live else refresh
         self.estimator = Estimator(estimates)
         self.prints: dict[str, str] = {}  # fingerprints of the finished steps
@@ -163,7 +164,8 @@ class Pipeline:
                     self.failure = f"step {step.name} cannot start: {error}"
                     return
         if kept:
-            self._say(f"[{len(self.prints)}/{len(self.steps)}] kept {kept} finished steps")
+            steps = "1 finished step" if kept == 1 else f"{kept} finished steps"
+            self._say(f"[{len(self.prints)}/{len(self.steps)}] kept {steps}")
 
     def _start(self, step: Step, verdict: str, argv: list[str], parts: dict[str, Any]) -> None:
         state = self.state(step)

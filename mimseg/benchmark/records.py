@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mimseg.benchmark.files import read_json, write_json, write_text
-from mimseg.benchmark.summary import Comparison, Summary
+from mimseg.benchmark.summary import Comparison, Summary, verdict_text
 from mimseg.errors import UserError
 
 BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
@@ -100,8 +100,7 @@ def _commit(commit: str) -> str:
 
 def _against(base: list[dict[str, Any]], stats: Summary) -> str:
     found = Comparison.of(Summary.of([row["value"] for row in base]), stats)
-    note = {"one seed": "one seed: no spread", "inside the spread": "inside the spread"}
-    return f"{found.difference:+.1f} ({note.get(found.verdict, 'outside the spread')})"
+    return f"{found.difference:+.1f} ({verdict_text(found.verdict)})"
 
 
 def main(argv: list[str] | None = None) -> int:

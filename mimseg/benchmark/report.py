@@ -10,6 +10,7 @@ from mimseg.benchmark.page import page
 from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.progress import clock
 from mimseg.benchmark.results import collect, headline, label
+from mimseg.benchmark.summary import metric_name, verdict_text
 
 
 def write_report(plan: Plan) -> str:
@@ -40,13 +41,8 @@ def markdown(report: dict[str, Any]) -> str:
         words = [run["name"], run["init"], run["seed"], run["metric"], f"{run['value']:.2f}"]
         words += [point_name(run["point"]), f"{run['seconds']:.0f}"]
         lines.append(f"| {' | '.join(map(str, words))} |")
-    lines += [
-        "",
-        "## Chosen on the validation split",
-        "",
-        "| task | init | point | metric | value |",
-    ]
-    lines += ["|---|---|---|---|---|"]
+    lines += ["", "## Chosen on the validation split", ""]
+    lines += ["| task | init | point | metric | value |", "|---|---|---|---|---|"]
     for grid in report["grid"]:
         for item in grid["values"]:
             mark = " (chosen)" if item["point"] == grid["chosen"] else ""
@@ -68,8 +64,14 @@ def _results(report: dict[str, Any]) -> str:
     for row in report["summary"]:
         difference = ""
         if "base" in row:
-            note = "one seed: no spread" if row["verdict"] == "one seed" else row["verdict"]
-            difference = f"{row['difference']:+.1f} ({note})"
-        words = [label(row["name"]), row["metric"], row["init"], row["text"], row["n"], difference]
+            difference = f"{row['difference']:+.1f} ({verdict_text(row['verdict'])})"
+        words = [
+            label(row["name"]),
+            metric_name(row["metric"]),
+            row["init"],
+            row["text"],
+            row["n"],
+            difference,
+        ]
         lines.append(f"| {' | '.join(map(str, words))} |")
     return "\n".join(lines)

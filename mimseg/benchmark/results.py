@@ -9,7 +9,7 @@ from mimseg.benchmark.environment import environment
 from mimseg.benchmark.files import read_json
 from mimseg.benchmark.plan import RANDOM, Plan
 from mimseg.benchmark.step import StepState
-from mimseg.benchmark.summary import Comparison, Summary
+from mimseg.benchmark.summary import Comparison, Summary, metric_name, verdict_text
 
 Row = dict[str, Any]
 
@@ -104,7 +104,7 @@ def findings(summary: list[Row], tasks: list[Row]) -> list[str]:
         )
         against = "random initialisation" if row["base"] == RANDOM else row["base"]
         sentence = (
-            f"{label(row['name'])}: {row['init']} pretraining gives {row['metric']} {row['text']}, "
+            f"{label(row['name'])}: {row['init']} pretraining gives {metric_name(row['metric'])} {row['text']}, "
             f"{against} {base['text']}: {row['difference']:+.1f} points"
         )
         found.append(f"{sentence}, {_verdict(row)}.")
@@ -122,7 +122,7 @@ def headline(summary: list[Row], tasks: list[Row]) -> str:
         many = len({r["init"] for r in rows}) > 1
         who = f" ({row['init']})" if many else ""
         groups.setdefault(_group(row), []).append(
-            f"{label(row['name']).lower()}{who} by {abs(row['difference']):.1f} {row['metric']}"
+            f"{label(row['name']).lower()}{who} by {abs(row['difference']):.1f} {metric_name(row['metric'])}"
         )
     one = any(row["verdict"] == "one seed" for row in rows)
     parts = [f"{verb} {_join(items)}" for verb, items in groups.items()]
@@ -162,10 +162,8 @@ def _group(row: Row) -> str:
 
 def _verdict(row: Row) -> str:
     if row["verdict"] == "one seed":
-        return "one seed: no spread"
-    if row["verdict"] == "inside the spread":
-        return f"inside the spread of the seeds ({row['against']:.1f})"
-    return f"outside the spread of the seeds ({row['against']:.1f})"
+        return verdict_text(row["verdict"])
+    return f"{verdict_text(row['verdict'])} of the seeds ({row['against']:.1f})"
 
 
 def _join(items: list[str]) -> str:

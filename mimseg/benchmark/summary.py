@@ -48,3 +48,15 @@ class Comparison:
         if abs(difference) < spread or math.isclose(difference, 0.0, abs_tol=1e-9):
             return cls(difference, spread, "inside the spread")
         return cls(difference, spread, "higher" if difference > 0 else "lower")
+
+
+def verdict_text(verdict: str) -> str:
+    """A comparison's verdict for people."""
+    if verdict == "one seed":
+        return "one seed: no spread"
+    return verdict if verdict == "inside the spread" else "outside the spread"
+
+
+def metric_name(metric: str) -> str:
+    """mask_AP -> mask AP."""
+    return metric.replace("_", " ")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import logging
 import re
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -37,8 +37,6 @@ def _allowed_globals() -> list:
         HistoryBuffer,
         (_history_method, "builtins.getattr"),
         slice,
-        collections.defaultdict,
-        collections.deque,
         np.ndarray,
         np.dtype,
         multiarray._reconstruct,
@@ -101,19 +99,22 @@ def _load(path: Path, trust: bool, mmap: bool) -> object:
 
 
 def _refusal(key: str, path: Path, error: Exception) -> UserError:
-    text = str(error)
+    text = str(error).strip()
+    reason = text.partition("WeightsUnpickler error:")[2].strip() or text or type(error).__name__
+    reason = reason.splitlines()[0][:160]
     found = _GLOBAL.search(text)
     script = "TorchScript" in text
-    if found or script:
-        holds = f"the code of {found.group(1)}" if found else "a TorchScript program"
+    # in a whole archive, what the unpickler refuses is foreign and not damaged
+    if found or script or (isinstance(error, UnpicklingError) and zipfile.is_zipfile(path)):
+        holds = f"the code of {found.group(1)}" if found else f"objects ({reason})"
         return UntrustedCheckpoint(
             key,
             str(path),
-            f"a file of tensors and plain values; this one also holds {holds}",
+            "a file of tensors and plain values; this one also holds "
+            + ("a TorchScript program" if script else holds),
             "if you trust its origin, load it with trust=True (for a backbone: "
             "init_cfg=dict(type='Pretrained', checkpoint=..., trust=True))",
         )
-    reason = text.strip().splitlines()[0][:160] if text.strip() else type(error).__name__
     return UserError(
         key,
         str(path),

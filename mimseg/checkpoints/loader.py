@@ -128,7 +128,7 @@ def _find_prefix(names: Iterable[str], own: Iterable[str]) -> str | None:
 
 
 def _no_backbone(key: str, path: str, weights: dict[str, Tensor]) -> UserError:
-    heads = sorted({name.partition(".")[0] for name in weights})
+    heads = sorted({".".join(name.split(".")[:2]) for name in weights})
     return UserError(
         key,
         path,
@@ -163,7 +163,7 @@ def _check_architecture(
             key,
             path,
             f"weights of the model's shapes; {prefix}{name} is {there} in the file and {here} in "
-            f"the model ({len(shapes)} differ)",
+            f"the model (tensors that differ: {len(shapes)})",
             _cause(shapes, name, here, there),
         )
     if ours != theirs and (lacking or theirs - ours):

@@ -53,7 +53,7 @@ class LoadReport:
             if getattr(self, column):
                 lines.append(f"  {column}: {shorten(getattr(self, column))}")
         if self.outside:
-            lines.append(f"  {self.outside} tensors of other modules were left out")
+            lines.append(f"  tensors of other modules, left out: {self.outside}")
         return "\n".join(lines)
 
 

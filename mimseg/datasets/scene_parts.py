@@ -10,17 +10,16 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-# name -> (outline, texture). Every outline and every texture serves two classes, so neither of
-# them alone names a class: the two must be seen together.
+# name -> (outline, texture): classes differ in both, so either helps where the other is hidden.
 THINGS: dict[str, tuple[str, str]] = {
     "striped disc": ("disc", "stripes"),
-    "dotted disc": ("disc", "dots"),
-    "checked cross": ("cross", "checks"),
-    "striped cross": ("cross", "stripes"),
+    "checked square": ("square", "checks"),
     "dotted triangle": ("triangle", "dots"),
-    "blotched triangle": ("triangle", "blotches"),
+    "netted star": ("star", "net"),
     "blotched ring": ("ring", "blotches"),
-    "checked ring": ("ring", "checks"),
+    "plain cross": ("cross", "plain"),
+    "wavy hexagon": ("hexagon", "waves"),
+    "ringed crescent": ("crescent", "rings"),
 }
 STUFF = ("cloud", "gravel")
 CLASSES = (*STUFF, *THINGS)
@@ -50,12 +49,33 @@ def _cross(arm: float = 0.36) -> np.ndarray:
     return np.concatenate([quarter @ np.linalg.matrix_power(turn, k).T for k in range(4)])
 
 
+def _star(inner: float = 0.48) -> np.ndarray:
+    points = _regular(10)
+    points[1::2] *= inner
+    return points
+
+
+def _crescent(offset: float = 0.45, radius: float = 0.72) -> np.ndarray:
+    """The unit circle less a smaller one to its right."""
+    x = (1 + offset**2 - radius**2) / (2 * offset)  # where the two circles cross
+    y = np.sqrt(1 - x**2)
+    start, bite = np.arctan2(y, x), np.arctan2(y, x - offset)
+    arc, back = np.linspace(start, 2 * np.pi - start, 30), np.linspace(2 * np.pi - bite, bite, 20)
+    outer = np.stack([np.cos(arc), np.sin(arc)], axis=1)
+    inner = radius * np.stack([np.cos(back), np.sin(back)], axis=1) + (offset, 0)
+    return np.concatenate([outer, inner])
+
+
 # Contours of each outline in the unit circle, filled by the even-odd rule: a second one is a hole.
 OUTLINES: dict[str, tuple[np.ndarray, ...]] = {
     "disc": (_regular(40, 0.92),),
-    "cross": (_cross(),),
+    "square": (_regular(4) @ np.array([[1.0, 1.0], [-1.0, 1.0]]) / np.sqrt(2),),
     "triangle": (_regular(3),),
+    "star": (_star(),),
     "ring": (_regular(40), _regular(40, 0.45)),
+    "cross": (_cross(),),
+    "hexagon": (_regular(6),),
+    "crescent": (_crescent(),),
 }
 
 
@@ -89,19 +109,28 @@ def texture(
     """Return a texture's weight between its two colours, float32 in [0, 1], of x's shape.
 
     Args:
-        kind: stripes, checks, dots or blotches.
+        kind: as named in `THINGS`.
         x, y: (H, W) pixel coordinates, already rotated; the phase is drawn here.
         period: length of one repeat in pixels.
         rng: source of the phase and of the blotches.
     """
     phase = rng.uniform(0, 2 * np.pi, 2).astype(np.float32)
-    if kind == "blotches":
+    turn = np.float32(2 * np.pi / period)
+    if kind == "plain":
+        wave = 0.15 * smooth_noise(rng, x.shape, 2 * period)
+    elif kind == "blotches":
         wave = 1.6 * smooth_noise(rng, x.shape, 0.55 * period)
+    elif kind == "rings":
+        far = np.hypot(x - x.mean(), y - y.mean())
+        wave = np.sin(far * turn + phase[0])
+    elif kind == "waves":
+        wave = np.sin(x * turn + phase[0] + 1.8 * np.sin(y * (turn / 2) + phase[1]))
     else:
-        wave = np.sin(x * np.float32(2 * np.pi / period) + phase[0])
-        if kind in ("checks", "dots"):
-            other = np.sin(y * np.float32(2 * np.pi / period) + phase[1])
-            wave = 2.0 * wave * other if kind == "checks" else wave + other - 0.55
-        elif kind != "stripes":
-            raise ValueError(f"unknown texture {kind!r}")
+        one, two = np.sin(x * turn + phase[0]), np.sin(y * turn + phase[1])
+        wave = {
+            "stripes": one,
+            "checks": 2.0 * one * two,
+            "dots": one + two - 0.55,
+            "net": 1.6 * np.maximum(one, two) - 1.1,
+        }[kind]
     return np.clip(0.5 + 1.2 * wave, 0, 1, dtype=np.float32)

@@ -7,15 +7,8 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mimseg.errors import UserError
+from mimseg.dense.resize import ChannelNorm, resize_layers
 from mimseg.registry import MODELS
-
-
-class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a map (B, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 @MODELS.register_module()
@@ -55,26 +48,11 @@ class SimpleFeaturePyramid(BaseModule):
 
 
 def _level(channels: int, out: int, scale: float) -> nn.Sequential:
-    if scale == 4:
-        half = channels // 2
-        resize = [
-            nn.ConvTranspose2d(channels, half, 2, 2),
-            ChannelNorm(half, eps=1e-6),
-            nn.GELU(),
-            nn.ConvTranspose2d(half, channels := channels // 4, 2, 2),
-        ]
-    elif scale == 2:
-        resize = [nn.ConvTranspose2d(channels, channels := channels // 2, 2, 2)]
-    elif scale == 1:
-        resize = []
-    elif scale == 0.5:
-        resize = [nn.MaxPool2d(2, 2)]
-    else:
-        raise UserError("neck.scales", scale, "4, 2, 1 or 0.5")
+    width = {4: channels // 4, 2: channels // 2}.get(scale, channels)
     return nn.Sequential(
-        *resize,
-        nn.Conv2d(channels, out, 1, bias=False),
-        ChannelNorm(out, eps=1e-6),
+        *resize_layers(channels, scale, 2, ChannelNorm),
+        nn.Conv2d(width, out, 1, bias=False),
+        ChannelNorm(out),
         nn.Conv2d(out, out, 3, padding=1, bias=False),
-        ChannelNorm(out, eps=1e-6),
+        ChannelNorm(out),
     )

@@ -29,9 +29,7 @@ class AmpOptimWrapper(OptimWrapper):
         UserError: another dtype, or a device that has no bfloat16 arithmetic.
     """
 
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, dtype: str = "bfloat16", **kwargs
-    ) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, dtype: str = "bfloat16", **kwargs) -> None:
         if str(dtype).removeprefix("torch.") != "bfloat16":
             raise UserError(
                 "optim_wrapper.dtype",

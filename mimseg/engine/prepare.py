@@ -19,7 +19,23 @@ def merge_options(cfg: Config, options: dict) -> None:
             near = difflib.get_close_matches(first, cfg.keys(), 1)
             fix = f"did you mean {near[0]}?" if near else "see the config for its keys"
             raise UserError("--cfg-options", key, "a key of the config", fix)
+    if "data_root" in options:
+        cfg.merge_from_dict(_moved(cfg.to_dict(), cfg.data_root, options["data_root"]))
     cfg.merge_from_dict(options)
+
+
+def _moved(node: object, old: str, new: str, path: str = "") -> dict[str, str]:
+    """Settings that replace the data root in every path below a config node.
+
+    A config uses its `data_root` in several places; one setting has to move them all.
+    """
+    if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
+        return {path: new + node[len(old) :]}
+    moved = {}
+    if isinstance(node, (dict, list, tuple)):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            moved |= _moved(value, old, new, f"{path}.{key}" if path else str(key))
+    return moved
 
 
 def prepare_work_dir(cfg: Config, asked: str | None, config: str, resume: bool) -> None:

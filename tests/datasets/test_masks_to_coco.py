@@ -51,9 +51,7 @@ def test_hand_made_map(tmp_path):
     things = {9: "pedestrian", 8: "car"}
     document = masks_to_coco(tmp_path / "images", tmp_path / "maps", things, min_area=4)
     assert document["categories"] == [{"id": 1, "name": "pedestrian"}, {"id": 2, "name": "car"}]
-    assert document["images"] == [
-        {"id": 1, "file_name": "a/frame.png", "height": 20, "width": 30}
-    ]
+    assert document["images"] == [{"id": 1, "file_name": "a/frame.png", "height": 20, "width": 30}]
     found = [(a["category_id"], a["bbox"], a["area"]) for a in document["annotations"]]
     assert found == [
         (1, [20, 2, 8, 6], 48),

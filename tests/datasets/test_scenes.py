@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mimseg.datasets import scene_writer
-from mimseg.datasets.scene_parts import CLASSES, OUTLINES, PALETTE, STUFF, THINGS, fill
+from mimseg.datasets.scene_parts import CLASSES, OUTLINES, PALETTE, STUFF, THINGS, fill, texture
 from mimseg.datasets.scene_writer import write_scenes
 from mimseg.datasets.scenes import SceneConfig, draw_scene
 from mimseg.errors import UserError
@@ -65,11 +65,9 @@ def test_slivers_are_ignored_and_no_instances():
     assert sum(len(s.masks) for s in default) - sum(len(s.masks) for s in scenes) == dropped
 
 
-def test_no_outline_and_no_texture_names_a_class_alone_and_colour_tells_nothing():
-    for part in (0, 1):
-        parts = [pair[part] for pair in THINGS.values()]
-        assert all(parts.count(one) >= 2 for one in parts)
-    assert len(set(THINGS.values())) == len(THINGS) >= 6
+def test_classes_differ_in_outline_and_in_texture_and_colour_tells_nothing():
+    outlines, textures = zip(*THINGS.values(), strict=True)
+    assert len(set(outlines)) == len(set(textures)) == len(THINGS) >= 6
     assert len(set(PALETTE)) == len(PALETTE) == len(CLASSES)
 
     colours, categories = [], []
@@ -90,8 +88,25 @@ def test_a_ring_has_a_hole_and_outlines_fill_what_geometry_says():
     ring = fill(OUTLINES["ring"], 20 * np.eye(2), (32, 32), 64)
     assert ring[32, 32] == 0 and ring[32, 32 + 15] == 1 and ring[0, 0] == 0
     assert abs(ring.sum() - np.pi * 20**2 * (1 - 0.45**2)) < 25
+    crescent = fill(OUTLINES["crescent"], 20 * np.eye(2), (32, 32), 64)
+    assert crescent[32, 42] == 0 and crescent[32, 15] == 1
     triangle = fill(OUTLINES["triangle"], 20 * np.eye(2), (32, 32), 64)
     assert abs(triangle.sum() - 3 * np.sqrt(3) / 4 * 20**2) < 25
+
+
+def test_textures_differ_at_equal_colours():
+    axis = np.arange(48, dtype=np.float32)
+    x, y = np.meshgrid(axis, axis)
+    spectra = {}
+    for _, kind in THINGS.values():
+        drawn = texture(kind, x, y, 8.0, np.random.default_rng(0))
+        assert drawn.dtype == np.float32 and 0 <= drawn.min() < drawn.max() <= 1
+        spectra[kind] = np.abs(np.fft.rfft2(drawn - drawn.mean()))  # blind to the phase
+    kinds = list(spectra)
+    for i, one in enumerate(kinds):
+        for other in kinds[:i]:
+            a, b = spectra[one].ravel(), spectra[other].ravel()
+            assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) < 0.9, (one, other)
 
 
 def test_rerun_is_a_no_op_and_other_arguments_are_refused(tmp_path):

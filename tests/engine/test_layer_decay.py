@@ -73,7 +73,9 @@ def settings_of(model, wrapper):
     names = {id(p): name for name, p in model.named_parameters()}
     found = [(names[id(p)], g) for g in wrapper.optimizer.param_groups for p in g["params"]]
     assert max(Counter(name for name, _ in found).values()) == 1
-    assert {name for name, _ in found} == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert {name for name, _ in found} == {
+        n for n, p in model.named_parameters() if p.requires_grad
+    }
     for group in wrapper.optimizer.param_groups:
         assert group["names"] == [names[id(p)] for p in group["params"]]
         assert group["lr"] == pytest.approx(LR * group["lr_scale"])

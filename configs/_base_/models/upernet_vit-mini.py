@@ -12,7 +12,7 @@ model = dict(
         img_size=96, patch_size=8, pos_embed='learned', out_indices=(2, 3, 4, 5),
         drop_path_rate=0.1, final_norm=False),
     neck=dict(
-        type='mmseg.Feature2Pyramid', embed_dim=128, rescales=[2, 1, 1, 0.5], norm_cfg=norm_cfg),
+        type='mimseg.FeaturePyramid', in_channels=128, scales=(2, 1, 1, 0.5)),
     decode_head=dict(
         type='mmseg.UPerHead', in_channels=[128] * 4, in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6), channels=64, dropout_ratio=0.1, num_classes=10,

@@ -1,0 +1,117 @@
+"""The order of the steps, the choice, and the commands."""
+
+import json
+import math
+
+import pytest
+
+from mimseg.benchmark.choice import choose, point_name, read_metric
+from mimseg.benchmark.options import cfg_values, point_options
+from mimseg.benchmark.places import Places
+from mimseg.errors import UserError
+
+
+def test_a_whole_benchmark_runs_each_step_once_and_tests_only_the_chosen_point(repository):
+    code, output = repository.run()
+    assert code == 0, output
+    called = [name for name, _, _ in repository.calls()]
+    assert len(called) == len(set(called)) == 19
+    trained = {name for name in called if not name.endswith("-test")}
+    assert trained == {
+        "pretrain-mae",
+        *(f"semseg-{init}-lr{lr}-seed0" for init in ("random", "mae") for lr in ("1e-3", "0.01")),
+        *(f"detection-{init}-lr1e-3-seed0" for init in ("random", "mae")),
+        *(f"{task}-{init}-seed1" for task in ("semseg", "detection") for init in ("random", "mae")),
+    }
+    for name in called:  # the fake's score rises with lr, so 0.01 is the point that is tested
+        command = repository.step(name)["command"]
+        if name == "semseg-mae-seed0-test":
+            assert "{work_dir}/semseg-mae-lr0.01-seed0" in command
+        if name == "semseg-mae-seed1":
+            assert command.endswith("--cfg-options randomness.seed=1 lr=0.01")
+            assert "--init {work_dir}/pretrain-mae" in command
+        if name.startswith("semseg-random"):
+            assert "--init" not in command
+    choice = json.loads((repository.work_dir / "choices/semseg-mae/choice.json").read_text())
+    assert choice["chosen"] == 1
+    assert [item["value"] for item in choice["grid"]] == pytest.approx([45.1, 46.0])
+    assert all(
+        called.index(f"semseg-random-lr{lr}-seed0") < called.index("semseg-random-seed1")
+        for lr in ("1e-3", "0.01")
+    )
+
+
+def test_a_diverged_run_is_never_chosen_and_the_first_of_equals_is(tmp_path):
+    runs = []
+    for number, value in enumerate([math.nan, 3.0, 3.0]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "done.json").write_text(json.dumps({"metrics": {"mIoU": value}}))
+        runs.append(({"lr": number}, folder))
+    assert choose(runs, "mIoU", tmp_path / "choice.json") == 1
+    assert json.loads((tmp_path / "choice.json").read_text())["grid"][0]["value"] is None
+
+
+@pytest.mark.parametrize("metrics", [{}, {"mIoU": "high"}, {"mIoU": -1.0}])
+def test_a_metric_that_is_no_score_is_refused_by_name(tmp_path, metrics):
+    (tmp_path / "test.json").write_text(json.dumps({"metrics": metrics}))
+    with pytest.raises(UserError, match="mIoU"):
+        read_metric(tmp_path / "test.json", "mIoU")
+
+
+def test_points_are_named_as_people_write_them():
+    assert point_name({"lr": 5e-4, "layer_decay": 0.75}) == "lr5e-4-layer_decay0.75"
+    assert point_name({"lr": 1.5e-3, "decay": 1.0, "iters": 600}) == "lr1.5e-3-decay1-iters600"
+
+
+def test_a_grid_key_may_set_several_config_keys_and_an_unknown_one_is_refused():
+    task = {"grid_keys": {"lr": ["a.lr", "b.lr"]}}
+    assert point_options(task, {"lr": 0.1}) == {"a.lr": 0.1, "b.lr": 0.1}
+    with pytest.raises(UserError, match="decay"):
+        point_options(task, {"decay": 0.1})
+
+
+def test_options_survive_mmengines_parser():
+    import argparse
+
+    from mmengine.config import DictAction
+
+    options = {"a.lr": 5e-4, "b": [1, 2], "c": (0.9, 0.95), "d": "x/y z", "e": True, "f": None}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    assert parser.parse_args(["--cfg-options", *cfg_values(options)]).cfg_options == options
+    with pytest.raises(UserError, match="comma"):
+        cfg_values({"a": "x,y"})
+
+
+def test_placeholders_are_filled_and_taken_back(tmp_path):
+    places = Places(tmp_path, tmp_path / "out", tmp_path / "data", python="/usr/bin/python9")
+    filled = places.fill(["{python}", "{work_dir}/a", {"k": "{data_root}/b"}, 3])
+    assert filled == ["/usr/bin/python9", f"{tmp_path}/out/a", {"k": f"{tmp_path}/data/b"}, 3]
+    assert places.readable(filled[:2]) == "python {work_dir}/a"
+    with pytest.raises(UserError, match="data-root"):
+        Places(tmp_path, tmp_path).fill("{data_root}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ('inits = ["random", "mae"]', 'inits = ["random", "dino"]', "dino"),
+        ('select="mIoU"', 'select="accuracy"', "accuracy"),
+        ('config="configs/seg.py"', 'config="configs/none.py"', "none.py"),
+        ('name="semseg"', 'name="detection"', "detection"),
+        ("workers = 1", "workers = 0", "workers"),
+        ("panels = None", "panels = (", "bench.py"),
+    ],
+)
+def test_a_mistake_in_the_config_is_told_before_anything_runs(repository, old, new, word):
+    repository.edit(old, new)
+    code, output = repository.run()
+    assert code == 2 and word in output and "expected" in output
+    assert repository.calls() == []
+
+
+def test_a_dry_run_lists_the_steps_and_runs_none(repository):
+    code, output = repository.run("--dry-run", "--seeds", "0")
+    assert code == 0 and "[1/14] prepare-data: new" in output
+    assert not repository.work_dir.exists() and repository.calls() == []

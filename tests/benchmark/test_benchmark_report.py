@@ -1,0 +1,179 @@
+"""Numbers, records and the page."""
+
+import json
+import re
+import statistics
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mimseg.benchmark import pictures, records
+from mimseg.benchmark.charts import Line, dot_chart, line_chart
+from mimseg.benchmark.curves import read_curve, smooth
+from mimseg.benchmark.files import write_json
+from mimseg.benchmark.pretrain_panels import compose
+from mimseg.benchmark.results import findings, headline, summarise
+from mimseg.benchmark.summary import Comparison, Summary
+from mimseg.errors import UserError
+
+TASKS = [{"name": "semseg", "select": "mIoU"}]
+
+
+def rows(**values):
+    return [
+        {"name": "semseg", "task": "semseg", "metric": "mIoU", "init": i, "seed": s, "value": v}
+        for i, own in values.items()
+        for s, v in enumerate(own)
+    ]
+
+
+def test_means_and_spreads_are_those_of_the_seeds():
+    random, mae = summarise(rows(random=[40.0, 41.0, 43.0], mae=[44.0, 46.0, 45.0]))
+    assert random["mean"] == pytest.approx(124 / 3, abs=1e-3)
+    assert random["spread"] == pytest.approx(1.528, abs=1e-3)  # root of (16 + 1 + 25) / 9 / 2
+    assert (mae["mean"], mae["spread"], mae["n"]) == (45.0, 1.0, 3)
+    assert mae["difference"] == pytest.approx(11 / 3, abs=1e-3) and mae["verdict"] == "higher"
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict", "words"),
+    [
+        ([44.0, 46.0], "higher", "improves segmentation by 4.5 mIoU"),
+        ([41.2, 40.4], "inside the spread", "no difference beyond the spread in segmentation"),
+        ([35.0, 36.0], "lower", "worsens segmentation by 5.0 mIoU"),
+    ],
+)
+def test_the_sentence_says_what_the_numbers_say(other, verdict, words):
+    summary = summarise(rows(random=[40.0, 41.0], mae=other))
+    assert summary[1]["verdict"] == verdict
+    assert words in headline(summary, TASKS)
+    (sentence,) = findings(summary, TASKS)
+    place = "inside" if verdict == "inside the spread" else "outside"
+    assert f"{place} the spread of the seeds" in sentence
+
+
+def test_one_seed_has_no_spread_and_is_said_to():
+    summary = summarise(rows(random=[40.0], mae=[45.0]))
+    assert summary[1]["verdict"] == "one seed" and summary[0]["spread"] is None
+    assert "one seed, so no spread" in headline(summary, TASKS)
+    assert "one seed: no spread" in findings(summary, TASKS)[0]
+
+
+def test_the_larger_spread_counts():
+    wide, narrow = Summary(40, 3.0, 3), Summary(42, 0.1, 3)
+    assert Comparison.of(wide, narrow).verdict == "inside the spread"
+    assert Comparison.of(narrow, wide).verdict == "inside the spread"
+
+
+def test_the_report_of_a_run(repository):
+    code, output = repository.run("--records", str(repository.root / "records/bench"))
+    assert code == 0, output
+    report = json.loads((repository.work_dir / "report.json").read_text())
+    own = [r for r in report["runs"] if (r["task"], r["init"]) == ("detection", "mae")]
+    expected = [0.99 * (40 + 0.1 + seed + 5) for seed in (0, 1)]  # the fake's test score
+    assert [r["value"] for r in own] == pytest.approx(expected, abs=1e-3)
+    assert {"task", "init", "seed", "metric", "value", "config", "seconds"} <= set(own[0])
+    row = next(r for r in report["summary"] if (r["task"], r["init"]) == ("detection", "mae"))
+    assert row["mean"] == pytest.approx(statistics.fmean(expected), abs=1e-3)
+    assert row["spread"] == pytest.approx(statistics.stdev(expected), abs=1e-3)
+    assert {"python", "packages", "cpu", "cores", "commit", "date"} <= set(report["environment"])
+    page = (repository.work_dir / "report.html").read_text()
+    text = re.sub(r'src="data:[^"]*"', "", page)
+    assert not re.search(r"https?:|//|<script|<link|@import|url\(|\bsrc=|\bhref=", text)
+    assert f"{row['mean']:.1f}" in page and "<svg" in page
+    assert "| Detection | mask AP | mae | 45.1 ± 0.7 | 2 |" in (
+        (repository.work_dir / "report.md").read_text()
+    )
+    for made in ("report.json", "report.html", "report.md"):
+        (repository.work_dir / made).unlink()
+    repository.calls()
+    repository.run()
+    assert (repository.work_dir / "report.html").exists() and repository.calls() == []
+
+    folder = repository.root / "records"
+    found = records.read_records(folder)
+    assert len(found) == 8
+    assert {"command", "commit", "machine", "seconds", "benchmark"} <= set(found[0])
+    assert str(repository.root) not in json.dumps(found)
+
+
+def test_the_table_is_made_again_between_its_markers(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Mine\nbefore\n{records.BEGIN}\nstale\n{records.END}\nafter\n")
+    for init, values in {"random": [40.0, 42.0], "mae": [45.0, 46.0]}.items():
+        for seed, value in enumerate(values):
+            row = {"name": "semseg", "task": "semseg", "init": init, "seed": seed}
+            row |= {"metric": "mIoU", "value": value, "config": "c.py", "command": "python x"}
+            records.write_record(
+                tmp_path / "demo", "demo", row | {"commit": "a" * 40 + "-dirty", "seconds": 60}
+            )
+    assert records.main([str(tmp_path)]) == 0
+    text = readme.read_text()
+    assert text.startswith("# Mine\nbefore\n") and text.endswith("after\n") and "stale" not in text
+    assert "| semseg | mIoU | random | 41.0 ± 1.4 | 2 |  | 1.0 | aaaaaaaaaa-dirty |" in text
+    assert "| mae | 45.5 ± 0.7 | 2 | +4.5 (outside the spread) |" in text
+    records.write_table(tmp_path)
+    assert readme.read_text() == text
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path):
+    write_json(tmp_path / "stray.json", {"value": 1})
+    with pytest.raises(UserError, match="stray.json"):
+        records.read_records(tmp_path)
+
+
+def test_a_resumed_log_replaces_what_it_repeats(tmp_path):
+    first, second = tmp_path / "1.json", tmp_path / "2.json"
+    first.write_text('{"loss": 3, "step": 1}\n{"loss": 2, "step": 2}\n{"loss": 9, "step": 3}\n{"lo')
+    second.write_text('{"loss": 1.5, "step": 2}\n{"loss": NaN, "step": 4}\n')
+    assert read_curve([first, second], "loss") == [(1, 3.0), (2, 1.5)]
+    assert smooth([(float(i), float(i)) for i in range(1000)], 10)[0] == (99.0, 49.5)
+
+
+def test_charts_escape_names_and_take_odd_values():
+    assert line_chart("t", [Line("a", [], "#000")], "x") == ""
+    for points in ([(1.0, 2.0)], [(0.0, 5.0), (1.0, 5.0)], [(1.0, 1e-6), (9e5, 1e6)]):
+        for log in (False, True):
+            svg = line_chart("<b>", [Line("a<", points, "#000")], "x", y_log=log)
+            assert "a&lt;" in svg and "nan" not in svg and "<b>" not in svg
+    assert dot_chart([("random", [40.0], "#000")], "mIoU").count("<circle") == 1
+    assert "nan" not in dot_chart([("random", [0.0, 0.0], "#000")], "mIoU")
+
+
+def test_masked_patches_are_grey_and_the_others_untouched():
+    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    shown = pictures.hide(image, np.array([True, False, False, False]), (2, 2))
+    assert (shown[:2, :2] == (226, 230, 236)).all()
+    assert (shown[2:] == image[2:]).all() and (shown[:2, 2:] == image[:2, 2:]).all()
+
+
+def test_features_are_drawn_in_the_targets_colours():
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(2, 4, 5))
+    shown = {"input": rng.random((2, 3, 8, 8)), "target": target, "prediction": target.copy()}
+    columns, panels = compose(shown, (2, 2))
+    assert columns == ["Input", "Target", "Prediction"]
+    for _, truth, guess in panels:
+        assert truth.shape == (8, 8, 3) and (truth == guess).all()
+        assert len(np.unique(truth.reshape(-1, 3), axis=0)) == 4
+
+
+def test_overlays_have_the_classes_colours_and_a_readable_size(tmp_path):
+    image = np.zeros((50, 60, 3), np.uint8)
+    labels = np.full((50, 60), 255)
+    labels[:25] = 1
+    colors = pictures.colors_of(2)
+    shown = pictures.overlay_labels(image, labels, colors)
+    assert min(shown.shape[:2]) >= 192
+    assert np.abs(shown[0, 0] - 0.6 * colors[1]).max() <= 1
+    assert len(set(shown[-1, -1].tolist())) == 1  # not labelled: grey
+    boxes = np.array([[10.0, 10.0, 30.0, 30.0]])
+    masks = np.zeros((1, 50, 60), bool)
+    masks[0, 15:20, 15:20] = True
+    drawn = pictures.overlay_objects(image, boxes, np.array([0]), colors, masks, ["car 0.99"])
+    factor = pictures.scale_of(image)
+    assert (drawn[20 * factor, 10 * factor] == colors[0]).all()
+    assert np.abs(drawn[17 * factor, 17 * factor] - 0.5 * colors[0]).max() <= 1
+    name = pictures.save(tmp_path / "a.jpg", drawn)
+    assert Image.open(tmp_path / name).size == drawn.shape[1::-1]
