@@ -5,8 +5,8 @@ _base_ = ['../_base_/models/dbot.py', '../_base_/datasets/scenes_mim.py',
 model = dict(
     backbone=dict(
         arch='mini',
-        img_size=96, patch_size=8, drop_path_rate=0.0),
-    head=dict(embed_dims=96, depth=2, num_heads=4, drop_path_rate=0.0),
+        img_size=64, patch_size=8, drop_path_rate=0.0),
+    head=dict(embed_dims=96, depth=1, num_heads=4, drop_path_rate=0.0),
 )
 stages = [
     dict(name='stage1'),

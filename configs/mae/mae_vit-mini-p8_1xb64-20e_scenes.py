@@ -5,6 +5,6 @@ _base_ = ['../_base_/models/mae.py', '../_base_/datasets/scenes_mim.py',
 model = dict(
     backbone=dict(
         arch='mini',
-        img_size=96, patch_size=8),
-    head=dict(embed_dims=96, depth=2, num_heads=4),
+        img_size=64, patch_size=8),
+    head=dict(embed_dims=96, depth=1, num_heads=4),
 )

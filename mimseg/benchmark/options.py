@@ -43,6 +43,8 @@ def _word(key: str, value: Any) -> str:
     if isinstance(value, (list, tuple)):
         inner = ",".join(_word(key, item) for item in value)
         return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
-    if isinstance(value, str) and any(mark in value for mark in ",[]()"):
-        raise UserError(f"options[{key!r}]", value, "a text without commas and brackets")
+    if isinstance(value, str) and any(mark in value for mark in " ,[]()"):
+        raise UserError(
+            f"options[{key!r}]", value, "a text without spaces, commas and brackets"
+        )  # mmengine's DictAction drops the first and splits at the others
     return str(value)

@@ -195,7 +195,8 @@ def _choices(report: Report) -> str:
 def _ran(report: Report) -> str:
     runs = "".join(
         f"<tr><td>{escape(label(run['name']))}</td><td>{escape(run['init'])}</td>"
-        f"<td>{run['seed']}</td><td>{metric_name(run['metric'])}</td><td class='n'>{run['value']:.2f}</td>"
+        f"<td>{run['seed']}</td><td>{metric_name(run['metric'])}</td>"
+        f"<td class='n'>{run['value']:.2f}</td>"
         f"<td>{escape(point_name(run['point']))}</td>"
         f"<td class='n'>{clock(run['seconds'])}</td></tr>"
         for run in report["runs"]

@@ -77,11 +77,11 @@ class Pipeline:
             while len(self.prints) < len(self.steps):
                 if changed:
                     self._start_ready()
-                if self.failure or self.stopped_by:
-                    break
-                if self.running:
+                if self.running and not self.failure:
                     time.sleep(poll)
                 changed = self._collect()
+                if self.failure or self.stopped_by:
+                    break
                 if time.monotonic() - shown > self.refresh and self.running:
                     self._status()
                     shown = time.monotonic()

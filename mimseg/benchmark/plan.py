@@ -112,7 +112,7 @@ class Plan:
         return self._add(
             Step(
                 name,
-                self.places.fill([*argv, *cfg_options(options)]),
+                [*self.places.fill(argv), *cfg_options(self.places.fill(options))],
                 config=config,
                 options=options,
                 outputs=["done.json"],
@@ -188,9 +188,9 @@ class Plan:
         def late() -> tuple[list[str], list[str]]:
             run = self.chosen_run(task, init, seed)
             point = point_options(task, self.chosen(task, init))
-            options = cfg_options({**task.get("options", {}), **point})
-            argv = [str(self.places.work_dir / run), "--work-dir", str(folder), *options]
-            return self.places.fill(argv), [run]
+            options = self.places.fill({**task.get("options", {}), **point})
+            argv = [str(self.places.work_dir / run), "--work-dir", str(folder)]
+            return [*argv, *cfg_options(options)], [run]
 
         self._add(
             Step(

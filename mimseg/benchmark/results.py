@@ -104,8 +104,8 @@ def findings(summary: list[Row], tasks: list[Row]) -> list[str]:
         )
         against = "random initialisation" if row["base"] == RANDOM else row["base"]
         sentence = (
-            f"{label(row['name'])}: {row['init']} pretraining gives {metric_name(row['metric'])} {row['text']}, "
-            f"{against} {base['text']}: {row['difference']:+.1f} points"
+            f"{label(row['name'])}: {row['init']} pretraining gives {row['text']} "
+            f"{metric_name(row['metric'])}, {against} {base['text']}: {row['difference']:+.1f}"
         )
         found.append(f"{sentence}, {_verdict(row)}.")
     return found
@@ -121,9 +121,11 @@ def headline(summary: list[Row], tasks: list[Row]) -> str:
     for row in rows:
         many = len({r["init"] for r in rows}) > 1
         who = f" ({row['init']})" if many else ""
-        groups.setdefault(_group(row), []).append(
-            f"{label(row['name']).lower()}{who} by {abs(row['difference']):.1f} {metric_name(row['metric'])}"
-        )
+        points = f"{abs(row['difference']):.1f} {metric_name(row['metric'])}"
+        where = f"{label(row['name']).lower()}{who}"
+        inside = row["verdict"] == "inside the spread"
+        item = f"{where} ({row['difference']:+.1f})" if inside else f"{where} by {points}"
+        groups.setdefault(_group(row), []).append(item)
     one = any(row["verdict"] == "one seed" for row in rows)
     parts = [f"{verb} {_join(items)}" for verb, items in groups.items()]
     text = f"Pretraining {'; it '.join(parts)}."

@@ -88,11 +88,13 @@ def fill(contours: tuple[np.ndarray, ...], matrix: np.ndarray, centre, size: int
         centre: (x, y) in pixels.
         size: side of the square image.
     """
-    bits = 4
-    points = [np.rint((c @ matrix.T + centre) * (1 << bits)).astype(np.int32) for c in contours]
-    canvas = np.zeros((size, size), np.uint8)
-    cv2.fillPoly(canvas, points, 255, lineType=cv2.LINE_AA, shift=bits)
-    return canvas.astype(np.float32) / 255
+    # Four times finer and averaged: OpenCV's own edge smoothing makes shapes half a pixel larger.
+    finer, bits = 4, 4
+    points = [(c @ matrix.T + centre) * finer - 0.5 for c in contours]
+    canvas = np.zeros((finer * size, finer * size), np.uint8)
+    cv2.fillPoly(canvas, [np.rint(p * (1 << bits)).astype(np.int32) for p in points], 255, 8, bits)
+    cover = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+    return cover.astype(np.float32) / 255
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.ndarray:

@@ -31,7 +31,8 @@ init = Path(argv[argv.index("--init") + 1]).name if "--init" in argv else "rando
 if "--init" in argv and not (Path(argv[argv.index("--init") + 1]) / "done.json").exists():
     sys.exit("init is not finished")
 with open(Path(config["calls"]), "a") as calls:
-    calls.write(json.dumps([folder.name, "--resume" in argv, os.environ["OMP_NUM_THREADS"]]) + "\\n")
+    call = [folder.name, "--resume" in argv, os.environ["OMP_NUM_THREADS"]]
+    calls.write(json.dumps(call) + "\\n")
 if "done.json" in os.listdir(folder) and "--resume" in argv:
     sys.exit(0)
 total, start = config["train_cfg"]["max_iters"], 0

@@ -40,7 +40,7 @@ def test_a_second_run_keeps_everything(repository):
     assert repository.run()[0] == 0
     repository.calls()
     code, output = repository.run()
-    assert code == 0 and "kept 12 finished steps" in output
+    assert code == 0 and "kept 11 finished steps" in output
     assert repository.calls() == []
 
 
@@ -53,14 +53,14 @@ def test_killed_at_random_moments_it_goes_on_each_time(repository):
     finished, resumed = set(), 0
     for _ in range(5):
         process = repository.start()
-        wait_until(lambda: repository.calls_file.exists() or process.poll() is not None)
+        wait_until(repository.calls_file.exists)
         time.sleep(rng.uniform(0.1, 1.0))
         process.send_signal(signal.SIGKILL)
         process.wait()
         wait_until(lambda: not processes_of(repository.work_dir), 3)
         calls = repository.calls()
         assert not finished & {name for name, _, _ in calls}
-        for number, (name, again, _) in enumerate(calls):
+        for number, (_, again, _) in enumerate(calls):
             assert again <= (number == 0)  # only the step that was cut off resumes
             resumed += again
         finished = {
@@ -116,7 +116,7 @@ def test_a_failed_step_stops_everything_and_names_its_log(repository):
     repository.fail.unlink()
     assert repository.run()[0] == 0
     assert repository.calls()[0][:2] == ["semseg-random-lr0.01-seed0", True]
-    assert log.read_text().count("$ python tools/train.py") == 2
+    assert log.read_text().count("\n$ ") == 1
 
 
 def test_a_step_that_does_not_write_what_it_promises_fails(repository):
@@ -144,7 +144,7 @@ def test_a_changed_config_runs_its_step_and_what_needs_it_again(repository):
     code, output = repository.run()
     assert "detection-mae-seed1 runs again: it builds on pretrain-mae" in output
     calls = repository.calls()
-    assert len(calls) == 11 and not any(resumed for _, resumed, _ in calls)
+    assert len(calls) == 10 and not any(resumed for _, resumed, _ in calls)
 
 
 def test_a_comment_in_a_config_changes_nothing_and_a_lost_output_does(repository):

@@ -51,14 +51,14 @@ def test_masks_labels_and_categories_agree():
 
 
 def test_slivers_are_ignored_and_no_instances():
-    config = SceneConfig(min_pixels=400)
+    config = SceneConfig(min_pixels=500)
     scenes = [draw_scene(config, np.random.default_rng(i)) for i in range(20)]
     default = [draw_scene(SceneConfig(), np.random.default_rng(i)) for i in range(20)]
     dropped = 0
     for few, many in zip(scenes, default, strict=True):
         assert (few.image == many.image).all()
         for mask in many.masks:
-            if mask.sum() < 400:
+            if mask.sum() < 500:
                 dropped += 1
                 assert (few.labels[mask] == 0).all()
     assert dropped > 5
