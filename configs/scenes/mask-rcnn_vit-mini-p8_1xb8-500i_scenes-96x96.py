@@ -45,8 +45,8 @@ test_dataloader = dict(
         ann_file='annotations/instances_test.json', data_prefix=dict(img='images/test'),
         test_mode=True))
 val_evaluator = dict(
-    type='CocoMetric', metric=['bbox', 'segm'],
+    type='mmdet.FasterCocoMetric', metric=['bbox', 'segm'],
     ann_file=data_root + '/annotations/instances_val.json')
 test_evaluator = dict(
-    type='CocoMetric', metric=['bbox', 'segm'],
+    type='mmdet.FasterCocoMetric', metric=['bbox', 'segm'],
     ann_file=data_root + '/annotations/instances_test.json')

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from mimseg.benchmark.curves import Curve
+from mimseg.benchmark.summary import Summary
 
 COLORS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2")
 NEUTRAL = "#64748b"
@@ -72,12 +73,17 @@ def line_chart(title: str, lines: list[Line], x_name: str, y_log: bool = False) 
     return _figure(title, width, height, parts)
 
 
-def dot_chart(rows: list[tuple[str, list[float], str]], unit: str) -> str:
-    """One line an initialisation: its seeds as dots and their mean as a bar, on a shared axis."""
+def dot_chart(rows: list[tuple[str, list[float], str]], title: str) -> str:
+    """One line an initialisation: its seeds as dots, their mean as a bar and in numbers.
+
+    Args:
+        rows: (name, values, colour).
+        title: what is measured.
+    """
     values = [value for _, own, _ in rows for value in own]
     if not values:
         return ""
-    width, row_height, left, right = 440, 34, 92, 56
+    width, row_height, left, right = 310, 32, 66, 74
     height = row_height * len(rows) + 34
     low, high = _padded(min(values), max(values), False, 0.25)
     low = max(0.0, low)
@@ -86,7 +92,7 @@ def dot_chart(rows: list[tuple[str, list[float], str]], unit: str) -> str:
         return left + (x - low) / (high - low) * (width - left - right)
 
     bottom, parts = row_height * len(rows) + 6, []
-    for tick in _ticks(low, high, 5):
+    for tick in _ticks(low, high, 4):
         x = x_at(tick)
         parts.append(_line("rule", x, 4, x, bottom))
         parts.append(_text("tick", x, bottom + 16, _short(tick), "middle"))
@@ -96,8 +102,8 @@ def dot_chart(rows: list[tuple[str, list[float], str]], unit: str) -> str:
         parts.append(_text("name", left - 12, y + 4, name, "end", color))
         parts.append(_line("mean", x_at(mean), y - 10, x_at(mean), y + 10, color))
         parts += [_dot(x_at(value), y, 4.5, color, 0.45) for value in own]
-        parts.append(_text("value", x_at(max(own)) + 12, y + 4, f"{mean:.1f}", "start"))
-    return _figure(unit, width, height, parts)
+        parts.append(_text("value", width - 1, y + 4, Summary.of(own).text(), "end"))
+    return _figure(title, width, height, parts)
 
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float, color: str = "") -> str:
@@ -141,9 +147,11 @@ def _ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def _log_ticks(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [m * 10.0**p for p in powers for m in (1, 2, 5)]
-    ticks = [tick for tick in ticks if low <= tick <= high]
-    return ticks if len(ticks) >= 2 else _ticks(low, high, 4)
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = [m * 10.0**p for p in powers for m in steps if low <= m * 10.0**p <= high]
+        if len(ticks) >= 3:
+            return ticks
+    return _ticks(low, high, 4)
 
 
 def _spread_labels(ys: list[float], gap: float, top: float, bottom: float) -> list[float]:

@@ -20,7 +20,7 @@ def draw_semseg(runs: dict[str, Path], out: Path, count: int) -> dict[str, Any]:
     def truth(image: np.ndarray, data: Any, info: dict, colors: np.ndarray) -> np.ndarray:
         return pictures.overlay_labels(image, _map(data["data_samples"].gt_sem_seg), colors)
 
-    def prediction(image: np.ndarray, sample: Any, colors: np.ndarray, names: list[str]):
+    def prediction(image: np.ndarray, sample: Any, colors: np.ndarray) -> np.ndarray:
         return pictures.overlay_labels(image, _map(sample.pred_sem_seg), colors)
 
     panels = _draw(runs, out, count, truth, prediction)
@@ -39,12 +39,12 @@ def draw_detection(runs: dict[str, Path], out: Path, count: int) -> dict[str, An
             masks = np.stack([_decode(item["mask"], *image.shape[:2]) for item in found])
         return pictures.overlay_objects(image, boxes, labels, colors, masks)
 
-    def prediction(image: np.ndarray, sample: Any, colors: np.ndarray, names: list[str]):
+    def prediction(image: np.ndarray, sample: Any, colors: np.ndarray) -> np.ndarray:
         found = sample.pred_instances
         found = found[found.scores >= SCORE]
         labels, scores = found.labels.numpy(), found.scores.numpy()
         masks = found.masks.numpy().astype(bool) if "masks" in found else None
-        captions = [f"{names[k]} {score:.2f}" for k, score in zip(labels, scores, strict=True)]
+        captions = [f"{score:.2f}" for score in scores]  # the colour names the class
         boxes = found.bboxes.numpy()
         return pictures.overlay_objects(image, boxes, labels, colors, masks, captions)
 
@@ -75,7 +75,7 @@ def _draw(
                 rows[number] = [first, pictures.save(out / f"{number}_truth.jpg", shown)]
             with torch.no_grad():
                 (sample,) = model.test_step(pseudo_collate([data]))
-            shown = prediction(image, sample.cpu(), colors, names)
+            shown = prediction(image, sample.cpu(), colors)
             rows[number].append(pictures.save(out / f"{number}_run{column}.jpg", shown))
     legend = [
         {"name": name, "color": "#{:02x}{:02x}{:02x}".format(*(int(c) for c in color))}

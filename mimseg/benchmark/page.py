@@ -45,14 +45,14 @@ def _head(report: Report) -> str:
     total = sum(step["seconds"] for step in report["steps"])
     seeds = len(report["seeds"])
     eyebrow = f"mimseg benchmark · {report['title']} · {facts['date'][:10]}"
-    sentences = " ".join(report["findings"])
+    sentences = "".join(f'<p class="lead">{_tied(text)}</p>' for text in report["findings"])
     cost = (
         f"{seeds} seed{'s' if seeds > 1 else ''}; {len(report['steps'])} steps, "
         f"{clock(total)} of work on {facts['cpu']}, {facts['cores']} cores."
     )
     return (
-        f'<header><p class="eyebrow">{escape(eyebrow)}</p><h1>{escape(report["headline"])}</h1>'
-        f'<p class="lead">{escape(sentences)}</p><p class="note">{escape(cost)}</p></header>\n'
+        f'<header><p class="eyebrow">{escape(eyebrow)}</p><h1>{_tied(report["headline"])}</h1>'
+        f'{sentences}<p class="note">{escape(cost)}</p></header>\n'
     )
 
 
@@ -93,8 +93,15 @@ def _results(report: Report) -> str:
     return (
         f"<section><h2>Results</h2><div class='scroll'><table><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div><p class='note'>{note}</p>"
-        f"<div class='charts'>{''.join(charts)}</div></section>\n"
+        f"<div class='charts dots'>{''.join(charts)}</div></section>\n"
     )
+
+
+def _tied(text: str) -> str:
+    """Escaped text whose numbers stay on one line with their signs and units."""
+    for mark in (" ± ", " mIoU", " mask AP", " AP"):
+        text = text.replace(mark, mark.replace(" ", "\u00a0"))
+    return escape(text)
 
 
 def _pretraining(plan: Plan, item: dict[str, Any]) -> str:
@@ -104,7 +111,7 @@ def _pretraining(plan: Plan, item: dict[str, Any]) -> str:
     lines = []
     for number, (stage, files) in enumerate(scalar_files(plan.places.work_dir / name).items()):
         color = COLORS[number % len(COLORS)]
-        lines.append(Line(stage or "loss", smooth(read_curve(files, "loss")), color))
+        lines.append(Line(stage or item["name"], smooth(read_curve(files, "loss")), color))
     chart = line_chart("Pretraining loss", lines, "iterations", y_log=True)
     return (
         f"<section><h2>Pretraining: {escape(item['name'])}</h2>"
@@ -145,20 +152,32 @@ def _panel(folder: Path) -> str:
     content = read_json(folder / "panels.json")
     if not content or not content["rows"]:
         return ""
-    cells = [f"<div>{escape(name)}</div>" for name in content["columns"]]
-    for row in content["rows"]:
-        for name, file in zip(content["columns"], row, strict=True):
-            data = base64.b64encode((folder / file).read_bytes()).decode()
-            cells.append(f'<img alt="{escape(name)}" src="data:image/jpeg;base64,{data}">')
+    names = content["columns"]
+    pictures = [
+        [_picture(folder / file, name) for name, file in zip(names, row, strict=True)]
+        for row in content["rows"]
+    ]
+    heads = [f"<div>{escape(name)}</div>" for name in names]
+    if content["kind"] == "pretrain":  # many small images: one a column, as papers show them
+        lines = [[head, *row] for head, row in zip(heads, zip(*pictures, strict=True), strict=True)]
+        columns = f"112px repeat({len(pictures)}, minmax(0, 1fr))"
+    else:
+        lines = [heads, *pictures]
+        columns = f"repeat({len(names)}, minmax(0, 1fr))"
+    cells = "".join(cell for line in lines for cell in line)
     legend = "".join(
         f"<span><i style='background:{escape(item['color'])}'></i>{escape(item['name'])}</span>"
         for item in content["legend"]
     )
-    columns = f"grid-template-columns: repeat({len(content['columns'])}, minmax(0, 1fr))"
     return (
         f"<p class='note'>{escape(content['note'])}</p><div class='legend'>{legend}</div>"
-        f"<div class='panel' style='{columns}'>{''.join(cells)}</div>"
+        f"<div class='panel' style='grid-template-columns: {columns}'>{cells}</div>"
     )
+
+
+def _picture(path: Path, name: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{escape(name)}" src="data:image/jpeg;base64,{data}">'
 
 
 def _choices(report: Report) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-SHORT_SIDE = 224  # small images are enlarged by whole pixels to at least this
+SHORT_SIDE = 240  # small images are enlarged by whole pixels to at least this
 PALETTE = np.array(
     [
         [230, 85, 70],
@@ -91,11 +91,10 @@ def tokens_to_image(colors: np.ndarray, grid: tuple[int, int], size: tuple[int, 
 
 def overlay_labels(image: np.ndarray, labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """`image` under the colours of `labels` (H, W); labels beyond the colours stay grey."""
-    shown = image.astype(np.float32) * 0.4
+    shown = image.mean(axis=-1, keepdims=True).repeat(3, axis=-1) * 0.3  # grey: colours are labels
     known = labels < len(colors)
-    shown[known] += 0.6 * colors[labels[known]]
-    grey = image[~known].mean(axis=-1, keepdims=True)
-    shown[~known] = 0.35 * grey + 0.65 * 245
+    shown[known] += 0.7 * colors[labels[known]]
+    shown[~known] += 0.7 * 245
     return enlarge(shown.astype(np.uint8))
 
 
@@ -107,8 +106,11 @@ def overlay_objects(
     masks: np.ndarray | None = None,
     captions: list[str] | None = None,
 ) -> np.ndarray:
-    """`image` with boxes (N, 4) xyxy, and masks (N, H, W) where there are some."""
-    shown = image.astype(np.float32)
+    """Boxes (N, 4) xyxy, and masks (N, H, W) where there are some, on `image` in grey.
+
+    Grey, so that every colour is a class.
+    """
+    shown = 40 + 0.84 * image.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     for mask, label in zip(masks if masks is not None else [], labels, strict=False):
         shown[mask] = 0.5 * shown[mask] + 0.5 * colors[label]
     factor = scale_of(image)

@@ -149,23 +149,25 @@ class Pipeline:
     def _start_ready(self) -> None:
         config_digest.cache_clear()  # a config edited meanwhile counts as it is now
         load_config.cache_clear()
-        kept, looked = 0, True
-        while looked:  # a kept step may free others, which may be finished as well
-            looked = False
-            for step in self.ready():
-                try:
-                    verdict, argv, parts = self.inspect(step)
+        kept, looked, name = 0, True, ""
+        try:
+            while looked:  # a kept step may free others, which may be finished as well
+                looked = False
+                found = {}
+                for name in [step.name for step in self.ready()]:
+                    found[name] = self.inspect(self.by_name[name])
+                for name, (verdict, _, _) in found.items():
                     if verdict == "finished":
-                        self.keep(step)
+                        self.keep(self.by_name[name])
                         kept, looked = kept + 1, True
-                    elif len(self.running) < self.workers and not self.stopped_by:
-                        self._start(step, verdict, argv, parts)
-                except UserError as error:
-                    self.failure = f"step {step.name} cannot start: {error}"
-                    return
-        if kept:
-            steps = "1 finished step" if kept == 1 else f"{kept} finished steps"
-            self._say(f"[{len(self.prints)}/{len(self.steps)}] kept {steps}")
+            if kept:
+                steps = "1 finished step" if kept == 1 else f"{kept} finished steps"
+                self._say(f"[{len(self.prints)}/{len(self.steps)}] kept {steps}")
+            for name, todo in found.items():
+                if len(self.running) < self.workers and not self.stopped_by:
+                    self._start(self.by_name[name], *todo)
+        except UserError as error:
+            self.failure = f"step {name} cannot start: {error}"
 
     def _start(self, step: Step, verdict: str, argv: list[str], parts: dict[str, Any]) -> None:
         state = self.state(step)

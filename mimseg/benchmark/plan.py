@@ -227,7 +227,8 @@ class Plan:
     def _panels(self, name: str, kind: str, after: list[str], late: Callable) -> None:
         folder = f"{{work_dir}}/panels-{name}"
         argv = ["{python}", "-m", "mimseg.benchmark.panels", kind, "--out", folder]
-        argv += ["--count", str(self.panels.get("count", 4))]
+        default = 6 if kind == "pretrain" else 4
+        argv += ["--count", str(self.panels.get("count", default))]
         self._add(
             Step(
                 f"panels-{name}",

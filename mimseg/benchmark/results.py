@@ -103,11 +103,11 @@ def findings(summary: list[Row], tasks: list[Row]) -> list[str]:
             == (row["name"], row["metric"], row["base"])
         )
         against = "random initialisation" if row["base"] == RANDOM else row["base"]
-        sentence = (
-            f"{label(row['name'])}: {row['init']} pretraining gives {row['text']} "
-            f"{metric_name(row['metric'])}, {against} {base['text']}: {row['difference']:+.1f}"
+        found.append(
+            f"{label(row['name'])}: {row['text']} {metric_name(row['metric'])} with {row['init']} "
+            f"pretraining, {base['text']} with {against} ({row['difference']:+.1f}, "
+            f"{_verdict(row)})."
         )
-        found.append(f"{sentence}, {_verdict(row)}.")
     return found
 
 
@@ -117,19 +117,25 @@ def headline(summary: list[Row], tasks: list[Row]) -> str:
     rows = [r for r in summary if "base" in r and r["metric"] == selects.get(r["name"])]
     if not rows:
         return "One initialisation was run: there is nothing to compare."
-    groups: dict[str, list[str]] = {}
+    several = len({row["init"] for row in rows}) > 1
+    groups: dict[str, list[str]] = {"improves": [], "worsens": [], "inside": []}
     for row in rows:
-        many = len({r["init"] for r in rows}) > 1
-        who = f" ({row['init']})" if many else ""
         points = f"{abs(row['difference']):.1f} {metric_name(row['metric'])}"
-        where = f"{label(row['name']).lower()}{who}"
-        inside = row["verdict"] == "inside the spread"
-        item = f"{where} ({row['difference']:+.1f})" if inside else f"{where} by {points}"
-        groups.setdefault(_group(row), []).append(item)
-    one = any(row["verdict"] == "one seed" for row in rows)
-    parts = [f"{verb} {_join(items)}" for verb, items in groups.items()]
-    text = f"Pretraining {'; it '.join(parts)}."
-    return text[:-1] + " — with one seed, so no spread is known." if one else text
+        where = label(row["name"]).lower() + (f" ({row['init']})" if several else "")
+        if row["verdict"] == "inside the spread":
+            sign = "+" if row["difference"] >= 0 else "-"
+            groups["inside"].append(f"{where} ({sign}{points})")
+        else:
+            group = "improves" if row["difference"] > 0 else "worsens"
+            groups[group].append(f"{where} by {points}")
+    parts = [f"{verb} {_join(items)}" for verb, items in list(groups.items())[:2] if items]
+    text = "Pretraining " + " and ".join(parts) if parts else ""
+    if groups["inside"]:
+        clause = f"the difference in {_join(groups['inside'])} is inside the spread of the seeds"
+        text = f"{text}; {clause}" if text else clause[0].upper() + clause[1:]
+    if any(row["verdict"] == "one seed" for row in rows):
+        text += "; with one seed, no spread is known"
+    return f"{text}."
 
 
 def grid(plan: Plan, task: Row, init: str) -> Row:
@@ -156,16 +162,10 @@ def label(name: str) -> str:
     return {"semseg": "Segmentation", "detection": "Detection"}.get(name, name.capitalize())
 
 
-def _group(row: Row) -> str:
-    if row["verdict"] == "inside the spread":
-        return "makes no difference beyond the spread in"
-    return "improves" if row["difference"] > 0 else "worsens"
-
-
 def _verdict(row: Row) -> str:
     if row["verdict"] == "one seed":
         return verdict_text(row["verdict"])
-    return f"{verdict_text(row['verdict'])} of the seeds ({row['against']:.1f})"
+    return f"{verdict_text(row['verdict'])} of the seeds, {row['against']:.1f}"
 
 
 def _join(items: list[str]) -> str:

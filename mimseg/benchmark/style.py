@@ -13,7 +13,8 @@ h1 { font-size: 34px; line-height: 1.22; letter-spacing: -.02em; font-weight: 68
 h2 { font-size: 21px; letter-spacing: -.01em; margin: 72px 0 8px; font-weight: 650; }
 h3 { font-size: 15px; margin: 32px 0 10px; font-weight: 620; }
 p { max-width: 44em; margin: 0 0 12px; }
-.lead { color: #334155; font-size: 17px; }
+.lead { color: #334155; font-size: 17px; margin: 0 0 4px; max-width: 52em; }
+header .note { margin-top: 16px; }
 .note { color: var(--soft); font-size: 14px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; margin: 16px 0;
@@ -22,16 +23,14 @@ th { text-align: left; font-weight: 550; font-size: 13px; color: var(--soft); }
 th, td { padding: 9px 16px 9px 0; border-bottom: 1px solid var(--line); vertical-align: baseline; }
 td.n, th.n { text-align: right; }
 td.b { font-weight: 620; }
-tr.same td:first-child { color: transparent; }
 .pm { color: var(--soft); font-weight: 400; }
 .tag { display: inline-block; padding: 1px 9px; border-radius: 99px; font-size: 13px;
   background: #f1f5f9; color: #475569; white-space: nowrap; }
 .tag.higher { background: #dcfce7; color: #166534; }
 .tag.lower { background: #fee2e2; color: #991b1b; }
-.chosen td { background: #eff6ff; }
-.chosen td:first-child { box-shadow: -12px 0 0 #eff6ff; }
 .charts { display: grid; gap: 28px 40px; margin: 24px 0 8px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
+.dots { gap: 28px 44px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr)); }
 figure { margin: 0; min-width: 0; }
 .chart { max-width: 520px; }
 figcaption { font-size: 14px; font-weight: 550; margin-bottom: 6px; }
@@ -42,9 +41,9 @@ svg .name { font-size: 12px; font-weight: 600; }
 svg .value { font-size: 12px; fill: var(--ink); font-weight: 600; }
 svg .mean { stroke-width: 2.5; }
 svg .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
-.panel { display: grid; gap: 10px; margin: 18px 0; overflow-x: auto; }
-.panel div { font-size: 13px; font-weight: 550; color: var(--soft); }
-.panel img { width: 100%; min-width: 120px; display: block; border-radius: 4px; }
+.panel { display: grid; gap: 10px; margin: 18px 0; overflow-x: auto; align-items: center; }
+.panel div { font-size: 13px; line-height: 1.35; font-weight: 550; color: var(--soft); }
+.panel img { width: 100%; min-width: 96px; display: block; border-radius: 4px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; color: #334155; }
 .legend i { display: inline-block; width: 11px; height: 11px; border-radius: 3px;
   margin-right: 7px; }

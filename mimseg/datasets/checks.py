@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mmengine.fileio import is_abs, join_path
+from mmengine.fileio import join_path
+from mmengine.utils import is_abs
 from mmengine.registry import DATASETS
 
 from mimseg.datasets.coco_check import check_coco
