@@ -4,8 +4,8 @@ _base_ = ['../_base_/models/mask-rcnn_vit-mini.py', '../_base_/schedules/dense_s
 
 data_root = 'data/scenes'
 metainfo = dict(classes=(
-    'striped disc', 'dotted disc', 'checked cross', 'striped cross', 'dotted triangle',
-    'blotched triangle', 'blotched ring', 'checked ring'))
+    'striped disc', 'checked square', 'dotted triangle', 'netted star', 'blotched ring',
+    'plain cross', 'wavy hexagon', 'ringed crescent'))
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),

@@ -4,8 +4,8 @@ _base_ = ['../_base_/models/upernet_vit-mini.py', '../_base_/schedules/dense_sma
 
 data_root = 'data/scenes'
 metainfo = dict(classes=(
-    'cloud', 'gravel', 'striped disc', 'dotted disc', 'checked cross', 'striped cross',
-    'dotted triangle', 'blotched triangle', 'blotched ring', 'checked ring'))
+    'cloud', 'gravel', 'striped disc', 'checked square', 'dotted triangle', 'netted star',
+    'blotched ring', 'plain cross', 'wavy hexagon', 'ringed crescent'))
 # mmseg's own reader; its ADE20KDataset differs by the list of classes alone
 layout = dict(
     type='BaseSegDataset', data_root=data_root, metainfo=metainfo, img_suffix='.jpg',

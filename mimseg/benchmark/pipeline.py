@@ -78,7 +78,8 @@ class Pipeline:
                 if changed:
                     self._start_ready()
                 if self.running and not self.failure:
-                    time.sleep(poll)
+                    youngest = min(run.elapsed for run in self.running.values())
+                    time.sleep(min(poll, 0.02 + youngest / 10))
                 changed = self._collect()
                 if self.failure or self.stopped_by:
                     break

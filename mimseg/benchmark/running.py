@@ -61,7 +61,7 @@ def failure(run: Running, code: int, missing: list[str]) -> str:
     elif code > 128:
         what += f", killed by signal {code - 128}"
         what += " (out of memory?)" if code - 128 == signal.SIGKILL else ""
-    lines = tail(run.state.log)
+    lines = tail(run.state.log).rpartition("\n$ ")[2]  # the last attempt's
     return f"{lines}\n\nstep {run.step.name} failed ({what}); its log: {run.state.log}"
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mmengine.fileio import join_path
-from mmengine.utils import is_abs
 from mmengine.registry import DATASETS
+from mmengine.utils import is_abs
 
 from mimseg.datasets.coco_check import check_coco
 from mimseg.datasets.folder_check import check_folder, check_label_maps, require_path

@@ -131,7 +131,7 @@ def write_scenes(
 ) -> bool:
     """Write a data set and return True, or return False where the same one already lies there.
 
-    A killed run leaves `OUT.partial` and no marker; the next one starts afresh.
+    A killed run leaves `OUT.partial`; the next one starts afresh.
 
     Args:
         out: folder to make.
@@ -152,10 +152,8 @@ def write_scenes(
     if not sum(counts.values()):
         raise UserError("counts", counts, "at least one image", "give --train, --val, ...")
     _check(config)
-    # A JSON round trip, so that tuples compare equal with what was read back.
-    wanted = json.loads(
-        json.dumps({"version": VERSION, "seed": seed, "counts": counts, "config": asdict(config)})
-    )
+    wanted = {"version": VERSION, "seed": seed, "counts": counts, "config": asdict(config)}
+    wanted = json.loads(json.dumps(wanted))  # tuples as lists, to compare with what was read back
     if not _is_free(out, wanted, force):
         return False
     scratch = out.with_name(out.name + ".partial")
@@ -196,11 +194,9 @@ def _is_free(out: Path, wanted: dict, force: bool) -> bool:
         return found != wanted
     if found == wanted:
         return False
-    expected = f"scenes of these arguments; {MARKER} there " + (
-        "says others" if found else "is missing"
-    )
-    fix = "choose another folder, or replace them with --force"
-    raise UserError("OUT", str(out), expected, fix)
+    state = "says others" if found else "is missing"
+    expected = f"scenes of these arguments; {MARKER} there {state}"
+    raise UserError("OUT", str(out), expected, "choose another folder, or replace with --force")
 
 
 def _check(config: SceneConfig) -> None:

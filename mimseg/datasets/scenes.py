@@ -44,11 +44,11 @@ class SceneConfig:
 
     size: int = 96
     objects: tuple[int, int] = (2, 5)
-    scale: tuple[float, float] = (0.28, 0.55)
-    period: tuple[float, float] = (6.0, 9.0)
+    scale: tuple[float, float] = (0.3, 0.55)
+    period: tuple[float, float] = (6.5, 9.5)
     stretch: tuple[float, float] = (0.8, 1.25)
-    tilt: tuple[float, float] = (-40, 40)
-    contrast: tuple[float, float] = (0.35, 0.9)
+    tilt: tuple[float, float] = (-25, 25)
+    contrast: tuple[float, float] = (0.45, 1.0)
     stuff_contrast: tuple[float, float] = (0.06, 0.25)
     stuff_colour: tuple[float, float] = (0.1, 0.4)
     clutter: tuple[int, int] = (4, 10)
@@ -56,7 +56,7 @@ class SceneConfig:
     light: tuple[float, float] = (0.1, 0.5)
     shadow: tuple[float, float] = (0.1, 0.6)
     blur: tuple[float, float] = (0.2, 0.8)
-    noise: tuple[float, float] = (0.01, 0.04)
+    noise: tuple[float, float] = (0.01, 0.03)
     min_pixels: int = 20
 
 

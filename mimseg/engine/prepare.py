@@ -93,20 +93,21 @@ def check_config(cfg: Config, splits: tuple[str, ...] = ("train", "val", "test")
             "False: mmengine would compile the whole step, data preprocessor included",
             "compile the backbone alone, with torch.compile, in a script of your own",
         )
-    _check_types(cfg.to_dict() if hasattr(cfg, "to_dict") else dict(cfg), "")
+    check_types(cfg.to_dict())
     check_config_data(cfg)
 
 
-def _check_types(node: object, path: str) -> None:
+def check_types(node: object, path: str = "") -> None:
+    """Raise UserError for a `mimseg.` type that no registry has, below a config node."""
     if isinstance(node, dict):
         for key, value in node.items():
             here = f"{path}.{key}" if path else str(key)
             if key == "type" and isinstance(value, str) and value.startswith("mimseg."):
                 _check_type(here, value)
-            _check_types(value, here)
+            check_types(value, here)
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
-            _check_types(value, f"{path}[{index}]")
+            check_types(value, f"{path}[{index}]")
 
 
 def _check_type(key: str, value: str) -> None:

@@ -95,6 +95,8 @@ def test(cfg: Config, checkpoint: str) -> dict:
 
 def build_runner(cfg: Config) -> Runner:
     """A Runner, with an unknown type told as a UserError."""
+    # mmengine names a run by the second; two runs of one process in one second would share a scope
+    cfg.experiment_name = f"{Path(cfg.filename or 'run').stem}_{os.getpid()}_{time.monotonic_ns()}"
     try:
         return Runner.from_cfg(cfg)
     except KeyError as error:

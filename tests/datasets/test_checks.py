@@ -67,15 +67,12 @@ def message(cfg):
 
 
 def test_good_data_passes_quickly(root):
-    started = time.monotonic()
-    for cfg in (folder(root), semseg(root), coco(root)):
-        check_config_data(cfg)
     check_config_data(Config(dict(train_dataloader=None, model=dict(type="X"))))
-    assert time.monotonic() - started < 30  # with the toolkits' imports
-    started = time.monotonic()
-    for cfg in (folder(root), semseg(root), coco(root)):
-        check_config_data(cfg)
-    assert time.monotonic() - started < 2
+    for _ in range(2):  # the first round imports the toolkits
+        started = time.process_time()
+        for cfg in (folder(root), semseg(root), coco(root)):
+            check_config_data(cfg)
+    assert time.process_time() - started < 1
 
 
 def test_missing_and_empty_folders(root):

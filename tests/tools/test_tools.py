@@ -1,0 +1,199 @@
+"""tools/train.py and tools/test.py, used as a user would, on generated scenes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mimseg.checkpoints.files import read_checkpoint
+from mimseg.datasets.scene_writer import main as make_scenes
+from mimseg.engine.launch import test_main as run_test
+from mimseg.engine.launch import train_main
+
+ROOT = Path(__file__).parents[2]
+DBOT = str(ROOT / "configs/dbot/dbot_vit-mini-p8_1xb64-2x20e_scenes.py")
+MAE = str(ROOT / "configs/mae/mae_vit-mini-p8_1xb64-20e_scenes.py")
+SEG = str(ROOT / "configs/scenes/upernet_vit-mini-p8_1xb8-500i_scenes-96x96.py")
+DET = str(ROOT / "configs/scenes/mask-rcnn_vit-mini-p8_1xb8-500i_scenes-96x96.py")
+PRETRAIN = [
+    "train_dataloader.batch_size=4",
+    "train_dataloader.num_workers=0",
+    "train_dataloader.persistent_workers=False",
+    "param_scheduler.1.end=2",
+    "train_cfg.max_epochs=1",
+]
+DENSE = [
+    "train_dataloader.batch_size=2",
+    "train_dataloader.num_workers=0",
+    "train_dataloader.persistent_workers=False",
+    "val_dataloader.num_workers=0",
+    "test_dataloader.num_workers=0",
+    "train_cfg.max_iters=3",
+    "train_cfg.val_interval=3",
+]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "scenes"
+    counts = ["--train", "4", "--val", "2", "--test", "2", "--unlabelled", "8"]
+    assert make_scenes([str(out), *counts, "--seed", "0", "--workers", "1"]) in (0, None)
+    return out
+
+
+@pytest.fixture(scope="module")
+def pretrained(scenes, tmp_path_factory):
+    """dBOT in two stages, by the command line."""
+    work_dir = tmp_path_factory.mktemp("dbot")
+    command = [sys.executable, ROOT / "tools/train.py", DBOT, "--work-dir", work_dir]
+    options = ["--cfg-options", f"data_root={scenes}/unlabelled", *PRETRAIN]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, cwd=work_dir)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return work_dir
+
+
+def teacher_of(path):
+    state = read_checkpoint(path)["state_dict"]
+    key = "teachers.teacher.backbone."
+    return {name[len(key) :]: value for name, value in state.items() if name.startswith(key)}
+
+
+def student_of(path):
+    state = read_checkpoint(path)["state_dict"]
+    return {n.removeprefix("backbone."): v for n, v in state.items() if n.startswith("backbone.")}
+
+
+def test_stages_hand_the_student_over(pretrained):
+    first, second = (pretrained / f"stage{n}/epoch_1.pth" for n in (1, 2))
+    record = json.loads((pretrained / "done.json").read_text())
+    assert record["checkpoint"] == "stage2/epoch_1.pth"
+    student, teacher = student_of(first), teacher_of(second)
+    assert len(teacher) == len(student) > 70
+    assert all(torch.equal(value, student[name]) for name, value in teacher.items())
+    start = teacher_of(first)  # the first student's initial weights
+    drawn = ("patch_embed.projection.weight", "layers.0.attn.qkv.weight", "cls_token")
+    for name in drawn:
+        assert not torch.equal(start[name], student[name])  # it learned
+        change = (student_of(second)[name] - start[name]).abs().mean()
+        assert change > 0.5 * start[name].std()  # the second student started elsewhere
+
+
+def test_a_finished_run_is_left_alone(pretrained, scenes, capsys):
+    before = (pretrained / "stage2/epoch_1.pth").stat().st_mtime_ns
+    options = ["--cfg-options", f"data_root={scenes}/unlabelled", *PRETRAIN]
+    assert train_main([DBOT, "--work-dir", str(pretrained), "--resume", *options]) == 0
+    assert "finished" in capsys.readouterr().out
+    assert (pretrained / "stage2/epoch_1.pth").stat().st_mtime_ns == before
+
+
+def test_a_second_run_in_the_same_folder_is_refused(pretrained, scenes, capsys):
+    assert train_main([DBOT, "--work-dir", str(pretrained)]) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_a_resumed_run_has_the_same_teacher_and_goes_on(scenes, tmp_path):
+    options = ["--cfg-options", f"data_root={scenes}/unlabelled", *PRETRAIN]
+    command = [DBOT, "--work-dir", str(tmp_path)]
+    assert train_main([*command, *options]) == 0
+    for marker in tmp_path.rglob("done.json"):
+        marker.unlink()
+    torch.manual_seed(5)
+    assert train_main([*command, "--resume", *options, "train_cfg.max_epochs=2"]) == 0
+    before, after = (teacher_of(tmp_path / f"stage1/epoch_{n}.pth") for n in (1, 2))
+    assert all(torch.equal(before[name], value) for name, value in after.items())
+    steps = [
+        int(read_checkpoint(tmp_path / f"stage1/epoch_{n}.pth")["state_dict"]["masking.step"])
+        for n in (1, 2)
+    ]
+    assert steps == [2, 4]  # eight images, batches of four: the masks go on, none comes twice
+
+
+@pytest.mark.parametrize(
+    ("config", "metric"), [(SEG, "mIoU"), (DET, "coco/bbox_mAP")], ids=["upernet", "mask-rcnn"]
+)
+def test_fine_tune_and_test(pretrained, scenes, tmp_path, config, metric, capsys):
+    options = ["--cfg-options", f"data_root={scenes}", *DENSE]
+    command = [config, "--work-dir", str(tmp_path)]
+    assert train_main([*command, "--init", str(pretrained), *options]) == 0, capsys.readouterr()
+    record = json.loads((tmp_path / "done.json").read_text())
+    assert record["checkpoint"] == "iter_3.pth"
+    assert "backbone" in capsys.readouterr().out  # the report of what was loaded
+    log = next(tmp_path.glob("*/*.log")).read_text()
+    assert "layers (6)" in log
+    assert run_test([config, str(tmp_path), "--work-dir", str(tmp_path), *options]) == 0
+    tested = json.loads((tmp_path / "test.json").read_text())["metrics"]
+    assert set(tested) == set(record["metrics"])
+    assert metric in tested or config == DET  # mmdet reports nothing where nothing was found
+
+
+def test_weights_are_the_files_after_the_runner_initialised(pretrained, scenes, tmp_path):
+    """mmengine's recursion must not draw anew what was loaded, in UperNet and in Mask R-CNN."""
+    from mmengine.config import Config
+
+    from mimseg.engine.prepare import merge_options, use_init
+    from mimseg.engine.run import build_runner
+
+    saved = student_of(pretrained / "stage2/epoch_1.pth")
+    for config in (SEG, DET):
+        cfg = Config.fromfile(config)
+        merge_options(cfg, {"data_root": str(scenes)})
+        cfg.work_dir = str(tmp_path)
+        use_init(cfg, str(pretrained))
+        runner = build_runner(cfg)
+        runner._init_model_weights()
+        own = runner.model.backbone.state_dict()
+        same = [n for n in own if n in saved and torch.equal(own[n], saved[n])]
+        assert set(own) - set(same) == {"pos_embed"}, config  # resized from 8x8 to 12x12
+
+
+def test_amp_selects_our_wrapper(monkeypatch):
+    from mmengine.config import Config
+
+    from mimseg.engine.prepare import use_amp
+
+    cfg = Config.fromfile(MAE)
+    use_amp(cfg)
+    assert cfg.optim_wrapper.type == "mimseg.AmpOptimWrapper"
+    assert cfg.optim_wrapper.optimizer.type == "AdamW"
+
+
+BAD = [
+    (["nowhere.py"], "a config file"),
+    ([MAE, "--cfg-options", "trian_cfg.max_epochs=1"], "did you mean train_cfg"),
+    ([MAE, "--cfg-options", "data_root=/no/such/folder"], "/no/such/folder"),
+    ([MAE, "--cfg-options", "model.head.type=mimseg.DecoderHaed"], "did you mean mimseg.Decoder"),
+    ([MAE, "--cfg-options", "model.head.type=mmpretrain.Haed"], "Haed"),
+    ([MAE, "--cfg-options", "model.masking.ratio=1.5"], "masking.ratio"),
+    ([SEG, "--init", "/no/such/file.pth"], "/no/such/file.pth"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD, ids=[message for _, message in BAD])
+def test_mistakes_are_told_in_one_line(argv, message, scenes, tmp_path, capsys):
+    if "data_root" not in " ".join(argv):
+        root = str(scenes) + ("/unlabelled" if argv[0] == MAE else "")
+        if "--cfg-options" not in argv:
+            argv = [*argv, "--cfg-options"]
+        argv = [*argv, f"data_root={root}"] if argv[0] != "nowhere.py" else argv[:1]
+    assert train_main([*argv, "--work-dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and error.startswith("error:")
+
+
+def test_a_work_dir_that_cannot_be_written(tmp_path, capsys):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    assert train_main([MAE, "--work-dir", str(blocker / "run")]) == 2
+    assert "--work-dir" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_shape(pretrained, scenes, tmp_path, capsys):
+    options = ["--cfg-options", f"data_root={scenes}", "model.backbone.arch=tiny", *DENSE]
+    options += ["model.neck.in_channels=192", "model.decode_head.in_channels=[192,192,192,192]"]
+    argv = [SEG, "--work-dir", str(tmp_path), "--init", str(pretrained)]
+    assert train_main([*argv, *options]) == 2
+    error = capsys.readouterr().err
+    assert "--init" in error and "128" in error and "192" in error
