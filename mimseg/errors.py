@@ -19,3 +19,6 @@ class UserError(ValueError):
         self.key, self.value, self.expected, self.fix = key, value, expected, fix
         message = f"{key} = {value!r}: expected {expected}."
         super().__init__(f"{message} Fix: {fix}" if fix else message)
+
+    def __reduce__(self):  # so that it crosses from a loader process
+        return UserError, (self.key, self.value, self.expected, self.fix)

@@ -19,7 +19,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='mimseg.LoadImageFromFile'),
+    dict(type='mimseg.LoadImageFromFile', broken='raise'),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]

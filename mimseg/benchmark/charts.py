@@ -58,7 +58,7 @@ def line_chart(title: str, lines: list[Line], x_name: str, y_log: bool = False) 
         y = y_at(tick)
         parts.append(_line("rule", left, y, width - right, y))
         parts.append(_text("tick", left - 8, y + 3.5, _short(tick), "end"))
-    for tick in _ticks(x_low, x_high, 4):
+    for tick in _ticks(x_low, x_high, 4, whole=True):
         parts.append(_text("tick", x_at(tick), height - bottom + 16, _short(tick), "middle"))
     parts.append(_text("tick", width - right, height - 3, x_name, "end"))
     for line in lines:
@@ -137,10 +137,11 @@ def _padded(low: float, high: float, log: bool, share: float = 0.06) -> tuple[fl
     return low - room, high + room
 
 
-def _ticks(low: float, high: float, count: int = 5) -> list[float]:
+def _ticks(low: float, high: float, count: int = 5, whole: bool = False) -> list[float]:
     raw = (high - low) / count
     scale = 10 ** math.floor(math.log10(raw))
-    step = next(scale * m for m in (1, 2, 2.5, 5, 10) if scale * m >= raw * 0.999)
+    steps = [scale * m for m in (1, 2, 2.5, 5, 10, 20)]
+    step = next(s for s in steps if s >= raw * 0.999 and not (whole and s % 1))
     first = math.ceil(low / step - 1e-9)
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 

@@ -65,7 +65,7 @@ def _draw(
         dataset = DATASETS.build((config.get("test_dataloader") or config.val_dataloader).dataset)
         model = load_model(config, checkpoint)
         names = list(dataset.metainfo["classes"])
-        colors = pictures.colors_of(len(names), dataset.metainfo.get("palette"))
+        colors = pictures.colors_of(len(names), _palette(dataset))
         for number in evenly(len(dataset), count):
             data, info = dataset[number], dataset.get_data_info(number)
             image = _read(info["img_path"])
@@ -87,6 +87,13 @@ def _draw(
         "rows": list(rows.values()),
         "legend": legend,
     }
+
+
+def _palette(dataset: Any) -> list | None:
+    """The palette that belongs to the dataset's classes; mmseg draws a random one for others."""
+    own = getattr(type(dataset), "METAINFO", {})
+    known = tuple(own.get("classes", ())) == tuple(dataset.metainfo["classes"])
+    return own.get("palette") if known else None
 
 
 def _map(pixels: Any) -> np.ndarray:

@@ -160,7 +160,7 @@ def _panel(folder: Path) -> str:
     heads = [f"<div>{escape(name)}</div>" for name in names]
     if content["kind"] == "pretrain":  # many small images: one a column, as papers show them
         lines = [[head, *row] for head, row in zip(heads, zip(*pictures, strict=True), strict=True)]
-        columns = f"112px repeat({len(pictures)}, minmax(0, 1fr))"
+        columns = f"112px repeat({len(pictures)}, minmax(0, 170px))"
     else:
         lines = [heads, *pictures]
         columns = f"repeat({len(names)}, minmax(0, 1fr))"
@@ -197,7 +197,7 @@ def _choices(report: Report) -> str:
                 value = grid["values"][number]["value"]
                 text = "diverged" if value is None else f"{value:.1f}"
                 chosen = grid["chosen"] == item["point"]
-                row += f"<td class='n{' b' if chosen else ''}'>{text}{' ✓' if chosen else ''}</td>"
+                row += f"<td class='n{' b' if chosen else ''}'>{'✓ ' if chosen else ''}{text}</td>"
             rows.append(f"<tr>{row}</tr>")
         title = f"{label(name)}, {metric_name(own[0]['metric'])} on the validation split"
         tables.append(

@@ -177,9 +177,9 @@ class Pipeline:
         if verdict != "unfinished":
             make_folder(state)
             state = self.state(step)
-        elif step.resume:
-            argv = [*argv, "--resume"]
         state.begin(parts, self.places.readable(argv), {**step.facts, **self.facts})
+        if verdict == "unfinished" and step.resume:
+            argv = [*argv, "--resume"]
         process = start(state, argv, self.places, share_of_cores(self.workers), self.lock)
         self.running[step.name] = Running(
             step, state, process, budget(step, self.places.root) if step.resume else {}

@@ -79,7 +79,9 @@ class Estimator:
 
     def left(self, kind: str, elapsed: float, share: float | None) -> float:
         """Seconds that a running step still needs."""
-        if share is not None and share > 0.03:
+        if share is not None and kind in self.seen:
+            return (1 - share) * self.seconds(kind)
+        if share is not None and share > 0.1:  # before, starting up counts for too much
             return elapsed * (1 - share) / share
         return max(self.seconds(kind) - elapsed, 0.05 * elapsed)
 

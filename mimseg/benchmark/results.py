@@ -117,25 +117,33 @@ def headline(summary: list[Row], tasks: list[Row]) -> str:
     rows = [r for r in summary if "base" in r and r["metric"] == selects.get(r["name"])]
     if not rows:
         return "One initialisation was run: there is nothing to compare."
-    several = len({row["init"] for row in rows}) > 1
+    clauses = [
+        _clause(init, [row for row in rows if row["init"] == init])
+        for init in dict.fromkeys(row["init"] for row in rows)
+    ]
+    text = "; ".join(clauses)
+    if any(row["verdict"] == "one seed" for row in rows):
+        text = f"In one seed, {text}"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _clause(init: str, rows: list[Row]) -> str:
+    """What one pretraining changes, in a few words."""
     groups: dict[str, list[str]] = {"improves": [], "worsens": [], "inside": []}
     for row in rows:
         points = f"{abs(row['difference']):.1f} {metric_name(row['metric'])}"
-        where = label(row["name"]).lower() + (f" ({row['init']})" if several else "")
+        where = label(row["name"]).lower()
         if row["verdict"] == "inside the spread":
-            sign = "+" if row["difference"] >= 0 else "-"
-            groups["inside"].append(f"{where} ({sign}{points})")
+            groups["inside"].append(f"{where} ({'-' if row['difference'] < 0 else '+'}{points})")
         else:
             group = "improves" if row["difference"] > 0 else "worsens"
             groups[group].append(f"{where} by {points}")
-    parts = [f"{verb} {_join(items)}" for verb, items in list(groups.items())[:2] if items]
-    text = "Pretraining " + " and ".join(parts) if parts else ""
-    if groups["inside"]:
-        clause = f"the difference in {_join(groups['inside'])} is inside the spread of the seeds"
-        text = f"{text}; {clause}" if text else clause[0].upper() + clause[1:]
-    if any(row["verdict"] == "one seed" for row in rows):
-        text += "; with one seed, no spread is known"
-    return f"{text}."
+    inside = _join(groups.pop("inside"))
+    parts = [f"{verb} {_join(items)}" for verb, items in groups.items() if items]
+    if not parts:
+        return f"pretraining with {init} makes a difference inside the spread in {inside}"
+    text = f"pretraining with {init} {' and '.join(parts)}"
+    return f"{text}; its difference in {inside} is inside the spread" if inside else text
 
 
 def grid(plan: Plan, task: Row, init: str) -> Row:
@@ -165,11 +173,11 @@ def label(name: str) -> str:
 def _verdict(row: Row) -> str:
     if row["verdict"] == "one seed":
         return verdict_text(row["verdict"])
-    return f"{verdict_text(row['verdict'])} of the seeds, {row['against']:.1f}"
+    return f"{verdict_text(row['verdict'])} of {row['against']:.1f}"
 
 
 def _join(items: list[str]) -> str:
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
 def _round(value: float | None, scale: float = 1.0) -> float | None:

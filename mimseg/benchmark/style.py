@@ -13,7 +13,7 @@ h1 { font-size: 34px; line-height: 1.22; letter-spacing: -.02em; font-weight: 68
 h2 { font-size: 21px; letter-spacing: -.01em; margin: 72px 0 8px; font-weight: 650; }
 h3 { font-size: 15px; margin: 32px 0 10px; font-weight: 620; }
 p { max-width: 44em; margin: 0 0 12px; }
-.lead { color: #334155; font-size: 17px; margin: 0 0 4px; max-width: 52em; }
+.lead { color: #334155; font-size: 16px; margin: 0 0 4px; max-width: none; }
 header .note { margin-top: 16px; }
 .note { color: var(--soft); font-size: 14px; }
 .scroll { overflow-x: auto; }
@@ -21,7 +21,7 @@ table { border-collapse: collapse; width: 100%; font-size: 15px; margin: 16px 0;
   font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 550; font-size: 13px; color: var(--soft); }
 th, td { padding: 9px 16px 9px 0; border-bottom: 1px solid var(--line); vertical-align: baseline; }
-td.n, th.n { text-align: right; }
+td.n, th.n { text-align: right; white-space: nowrap; }
 td.b { font-weight: 620; }
 .pm { color: var(--soft); font-weight: 400; }
 .tag { display: inline-block; padding: 1px 9px; border-radius: 99px; font-size: 13px;
@@ -33,6 +33,7 @@ td.b { font-weight: 620; }
 .dots { gap: 28px 44px; grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr)); }
 figure { margin: 0; min-width: 0; }
 .chart { max-width: 520px; }
+.dots .chart { max-width: 340px; }
 figcaption { font-size: 14px; font-weight: 550; margin-bottom: 6px; }
 svg { width: 100%; height: auto; display: block; }
 svg .rule { stroke: var(--line); stroke-width: 1; }

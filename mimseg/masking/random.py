@@ -49,9 +49,7 @@ class RandomMasking(Masking):
         generator: torch.Generator,
         teachers: dict[str, TeacherOutput],
     ) -> Tensor:
-        noise = torch.rand(
-            count, grid[0] * grid[1], generator=generator, device=generator.device
-        )
+        noise = torch.rand(count, grid[0] * grid[1], generator=generator, device=generator.device)
         masked = noise.argsort(dim=1)[:, : self.num_masked(grid)]
         mask = torch.zeros_like(noise, dtype=torch.bool)
         return mask.scatter_(1, masked, True)

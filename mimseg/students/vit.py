@@ -18,6 +18,7 @@ from mimseg.layers.visible import visible_indices
 from mimseg.registry import MODELS
 from mimseg.students.archs import ARCHS
 
+
 @MODELS.register_module()
 class ViT(BaseModule):
     """Vision transformer (arXiv 2010.11929) for pretraining, segmentation and detection.
@@ -161,9 +162,7 @@ class ViT(BaseModule):
         side = int(length**0.5)
         if side * side != length or state[name].shape[2] != self.embed_dims:
             return []  # the shapes do not fit; the loader says so
-        state[name] = resize_position_embedding(
-            state[name], (side, side), self.base_grid, with_cls
-        )
+        state[name] = resize_position_embedding(state[name], (side, side), self.base_grid, with_cls)
         return [name]
 
     def _resize_on_load(self, state: dict, prefix: str, *_: object) -> None:

@@ -81,7 +81,9 @@ class ViTTeacher(Teacher):
         from mimseg.checkpoints.loader import load_backbone
 
         path = Path(resolve_checkpoint(self.init))
-        load_backbone(self.backbone, str(path), key="teacher.init", extra_layers=self.depth is not None)
+        load_backbone(
+            self.backbone, str(path), key="teacher.init", extra_layers=self.depth is not None
+        )
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
     def fingerprint(self) -> str | None:

@@ -12,14 +12,17 @@ from mimseg.registry import MODELS
 
 
 def slots(name, weight=1.0, **options):
-    return dict(
-        name=name,
-        teacher="net",
-        normalization=dict(type="mimseg.TokenLayerNorm"),
-        head=dict(type="mimseg.DecoderHead", embed_dims=32, depth=1, num_heads=4),
-        loss=dict(type="mimseg.SmoothL1Loss"),
-        weight=weight,
-    ) | options
+    return (
+        dict(
+            name=name,
+            teacher="net",
+            normalization=dict(type="mimseg.TokenLayerNorm"),
+            head=dict(type="mimseg.DecoderHead", embed_dims=32, depth=1, num_heads=4),
+            loss=dict(type="mimseg.SmoothL1Loss"),
+            weight=weight,
+        )
+        | options
+    )
 
 
 def reference_loss(model, views, mask, positions, beta=2.0):

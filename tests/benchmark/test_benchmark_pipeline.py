@@ -223,7 +223,8 @@ def test_an_estimate_comes_from_the_kind_then_from_the_guess():
     estimator.add("semseg", 20)
     assert estimator.seconds("semseg") == 15
     assert estimator.left("semseg", 6, None) == 9
-    assert estimator.left("semseg", 6, 0.25) == 18
+    assert estimator.left("semseg", 600, 0.2) == 12  # of the kind's 15 seconds
+    assert estimator.left("detection", 6, 0.25) == 18  # nothing known: as it went so far
 
 
 def test_the_share_done_is_read_from_the_logs_of_stages(tmp_path):

@@ -30,8 +30,7 @@ def test_several_layers_are_normalised_then_averaged():
     teacher = output()
     built = MODELS.build(dict(type="mimseg.TokenLayerNorm", layers=(0, -1)))
     parts = [
-        torch.nn.functional.layer_norm(teacher.sequence(layer), (8,), eps=1e-6)
-        for layer in (0, -1)
+        torch.nn.functional.layer_norm(teacher.sequence(layer), (8,), eps=1e-6) for layer in (0, -1)
     ]
     torch.testing.assert_close(built(teacher), (parts[0] + parts[1]) / 2)
     assert built.needs.layers == {0, -1}

@@ -51,9 +51,7 @@ def test_a_mask_token_hides_what_is_masked(tiny_vit):
     mask[0, 5] = True
     other = images.clone()
     other[:, :, 8:16, 8:16] = 9.0  # patch 5
-    torch.testing.assert_close(
-        model.encode(images, mask).tokens, model.encode(other, mask).tokens
-    )
+    torch.testing.assert_close(model.encode(images, mask).tokens, model.encode(other, mask).tokens)
     assert not torch.allclose(model.encode(images).tokens, model.encode(other).tokens)
 
 

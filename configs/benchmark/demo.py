@@ -1,0 +1,32 @@
+# The whole way on generated scenes: one pretraining, UperNet and Mask R-CNN from it and from random
+# weights, the same grid for both, chosen on the validation split; the test split is read once.
+seeds = [0]
+workers = 2
+
+prepare = [dict(
+    name='scenes',
+    argv=['{python}', 'tools/data/make_scenes.py', '{work_dir}/data', '--train', '200',
+          '--val', '200', '--test', '400', '--unlabelled', '4000', '--seed', '0'])]
+
+pretrain = [dict(
+    name='mae', config='configs/mae/mae_vit-mini-p8_1xb64-20e_scenes.py',
+    options={'data_root': '{work_dir}/data/unlabelled'})]
+
+inits = ['random', 'mae']
+grid = [dict(lr=1e-3, layer_decay=1.0), dict(lr=5e-4, layer_decay=1.0),
+        dict(lr=1e-3, layer_decay=0.8)]
+grid_keys = dict(
+    lr='optim_wrapper.optimizer.lr', layer_decay='optim_wrapper.paramwise_cfg.layer_decay_rate')
+tasks = [
+    dict(
+        name='semseg', task='semseg',
+        config='configs/scenes/upernet_vit-mini-p8_1xb8-500i_scenes-96x96.py',
+        options={'data_root': '{work_dir}/data'},
+        metrics={'mIoU': 'mIoU'}, select='mIoU', grid=grid, grid_keys=grid_keys),
+    dict(
+        name='detection', task='detection',
+        config='configs/scenes/mask-rcnn_vit-mini-p8_1xb8-500i_scenes-96x96.py',
+        options={'data_root': '{work_dir}/data'},
+        metrics={'AP': 'coco/bbox_mAP', 'mask_AP': 'coco/segm_mAP'}, select='mask_AP', scale=100,
+        grid=grid, grid_keys=grid_keys),
+]
