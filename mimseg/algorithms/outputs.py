@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 QKV = tuple[Tensor, Tensor, Tensor]
-"""Query, key and value of one block, each (B, heads, L, C / heads), CLS first where there is one."""
+"""Query, key and value of a block, each (B, heads, L, C / heads), CLS first if there is one."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from mimseg.registry import HOOKS
 class OptimizerHandoverHook(Hook):
     """Start with the moments (AdamW's exp_avg, exp_avg_sq, step) that an earlier stage ended with.
 
-    dBOT's official code never resets the optimizer at a stage change. Learning rates and groups stay
-    this run's own. A resumed run has its moments already and is left alone.
+    dBOT's official code never resets the optimizer at a stage change. Learning rates and groups
+    stay this run's own. A resumed run has its moments already and is left alone.
 
     Args:
         source: checkpoint or work dir of the earlier stage.

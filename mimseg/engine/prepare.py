@@ -1,4 +1,4 @@
-"""From command line to a config that can run: settings, work dir, checks before anything is built."""
+"""From command line to a config that can run: settings, work dir, checks ahead of building."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def prepare_work_dir(cfg: Config, asked: str | None, config: str, resume: bool) 
         work_dir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=work_dir).close()
     except OSError as error:
-        raise UserError("--work-dir", str(work_dir), f"a folder that can be written ({error})")
+        raise UserError(
+            "--work-dir", str(work_dir), f"a folder that can be written ({error})"
+        ) from error
     if not resume and next(work_dir.glob("**/*.pth"), None) is not None:
         raise UserError(
             "--work-dir",

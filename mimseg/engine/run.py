@@ -73,7 +73,9 @@ def test(cfg: Config, checkpoint: str) -> dict:
     try:
         result = runner.model.load_state_dict(state.get("state_dict", state), strict=False)
     except RuntimeError as error:
-        raise UserError("checkpoint", str(path), "tensors of the model's shapes", str(error))
+        raise UserError(
+            "checkpoint", str(path), "tensors of the model's shapes", str(error)
+        ) from error
     if result.missing_keys:
         raise UserError(
             "checkpoint",
@@ -103,7 +105,9 @@ def build_runner(cfg: Config) -> Runner:
         if "is not in the" not in str(error):
             raise
         message = str(error.args[0]).split(". ")[0]
-        raise UserError("type", message, "a type that is registered", "check its scope and name")
+        raise UserError(
+            "type", message, "a type that is registered", "check its scope and name"
+        ) from None
 
 
 def write_json(path: Path, record: dict) -> None:

@@ -1,1 +1,1 @@
-"""Transformer parts that the student and the decoders share, so that there is one block, not two."""
+"""Transformer parts that student and decoders share, so that there is one block, not two."""

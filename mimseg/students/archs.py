@@ -1,6 +1,6 @@
 """Sizes of the vision transformers that papers name."""
 
-# Widths and depths of arXiv 2010.11929 (B, L, H) and arXiv 2012.12877 (T, S); mini is ours, for demos.
+# Widths and depths of arXiv 2010.11929 (B, L, H) and 2012.12877 (T, S); mini is ours, for demos.
 ARCHS = {
     "mini": dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
     "tiny": dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
