@@ -1,18 +1,20 @@
 # The whole way on generated scenes: one pretraining, UperNet and Mask R-CNN from it and from random
 # weights, the same grid for both, chosen on the validation split; the test split is read once.
+title = 'demo'
 seeds = [0]
 workers = 2
 
 prepare = [dict(
     name='scenes',
     argv=['{python}', 'tools/data/make_scenes.py', '{work_dir}/data', '--train', '200',
-          '--val', '200', '--test', '400', '--unlabelled', '4000', '--seed', '0'])]
+          '--val', '200', '--test', '400', '--unlabelled', '4000', '--size', '64', '--set', 'scale=(0.35,0.65)',
+          'objects=(1,4)', '--seed', '0'])]
 
 pretrain = [dict(
-    name='mae', config='configs/mae/mae_vit-mini-p8_1xb64-20e_scenes.py',
+    name='MAE', config='configs/mae/mae_vit-mini-p8_1xb64-20e_scenes.py',
     options={'data_root': '{work_dir}/data/unlabelled'})]
 
-inits = ['random', 'mae']
+inits = ['random', 'MAE']
 grid = [dict(lr=1e-3, layer_decay=1.0), dict(lr=5e-4, layer_decay=1.0),
         dict(lr=1e-3, layer_decay=0.8)]
 grid_keys = dict(
@@ -20,12 +22,12 @@ grid_keys = dict(
 tasks = [
     dict(
         name='semseg', task='semseg',
-        config='configs/scenes/upernet_vit-mini-p8_1xb8-500i_scenes-96x96.py',
+        config='configs/scenes/upernet_vit-mini-p8_1xb8-600i_scenes-64x64.py',
         options={'data_root': '{work_dir}/data'},
         metrics={'mIoU': 'mIoU'}, select='mIoU', grid=grid, grid_keys=grid_keys),
     dict(
         name='detection', task='detection',
-        config='configs/scenes/mask-rcnn_vit-mini-p8_1xb8-500i_scenes-96x96.py',
+        config='configs/scenes/mask-rcnn_vit-mini-p8_1xb8-600i_scenes-64x64.py',
         options={'data_root': '{work_dir}/data'},
         metrics={'AP': 'coco/bbox_mAP', 'mask_AP': 'coco/segm_mAP'}, select='mask_AP', scale=100,
         grid=grid, grid_keys=grid_keys),

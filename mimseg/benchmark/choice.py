@@ -11,7 +11,7 @@ from mimseg.errors import UserError
 
 
 def read_metric(path: Path, key: str) -> float:
-    """One metric of a `done.json` or `test.json`, as the library gave it.
+    """One metric of a `done.json` or `test.json`, as the library gave it; 0 where it gave none.
 
     Raises:
         UserError: the file or the metric is missing, or the metric is COCO's -1 (no annotation).
@@ -20,6 +20,8 @@ def read_metric(path: Path, key: str) -> float:
     metrics = content.get("metrics") if isinstance(content, dict) else None
     if not isinstance(metrics, dict):
         raise UserError("metrics", str(path), "a JSON file with metrics")
+    if not metrics:  # mmdet's COCO metrics stay silent where nothing was detected
+        return 0.0
     if not isinstance(metrics.get(key), (int, float)):
         known = ", ".join(sorted(metrics)) or "none"
         raise UserError("metrics", key, f"one of those in {path}: {known}", "correct the config")

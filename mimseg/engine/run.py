@@ -48,7 +48,7 @@ def train(cfg: Config, resume: bool = False) -> dict:
     last = _LastMetrics()
     runner.register_hook(last)
     runner.train()
-    if last.metrics is None and runner.val_loop is not None:  # killed after the last checkpoint
+    if last.metrics is None and cfg.get("val_cfg") is not None:  # killed after the last checkpoint
         last.metrics = runner.val()
     record = dict(
         config=cfg.filename,
@@ -124,10 +124,12 @@ def _last_checkpoint(work_dir: Path) -> str | None:
     return Path(pointer.read_text().strip()).name if pointer.exists() else None
 
 
-def _plain(metrics: dict | None) -> dict:
-    """Metrics as JSON numbers; arrays and texts are left out."""
+def _plain(metrics: dict | None) -> dict | None:
+    """Metrics as JSON numbers; arrays and texts are left out. None where nothing was measured."""
+    if metrics is None:
+        return None
     plain = {}
-    for key, value in (metrics or {}).items():
+    for key, value in metrics.items():
         try:
             plain[key] = float(value)
         except (TypeError, ValueError):

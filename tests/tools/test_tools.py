@@ -16,8 +16,8 @@ from mimseg.engine.launch import train_main
 ROOT = Path(__file__).parents[2]
 DBOT = str(ROOT / "configs/dbot/dbot_vit-mini-p8_1xb64-2x20e_scenes.py")
 MAE = str(ROOT / "configs/mae/mae_vit-mini-p8_1xb64-20e_scenes.py")
-SEG = str(ROOT / "configs/scenes/upernet_vit-mini-p8_1xb8-500i_scenes-96x96.py")
-DET = str(ROOT / "configs/scenes/mask-rcnn_vit-mini-p8_1xb8-500i_scenes-96x96.py")
+SEG = str(ROOT / "configs/scenes/upernet_vit-mini-p8_1xb8-600i_scenes-64x64.py")
+DET = str(ROOT / "configs/scenes/mask-rcnn_vit-mini-p8_1xb8-600i_scenes-64x64.py")
 PRETRAIN = [
     "train_dataloader.batch_size=4",
     "train_dataloader.num_workers=0",

@@ -2,7 +2,7 @@
 data_root = 'data/scenes/unlabelled'
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),
-    dict(type='mimseg.MIMViews', student=dict(size=64), scale=(0.3, 0.8), flip_prob=0.5),
+    dict(type='mimseg.MIMViews', student=dict(size=64), scale=(0.4, 1.0), flip_prob=0.5),
 ]
 train_dataloader = dict(
     batch_size=64,

@@ -14,7 +14,7 @@ model = dict(
     backbone=dict(
         type='mimseg.ViT',
         arch='mini',
-        img_size=96, patch_size=8, pos_embed='learned', out_indices=(5,), drop_path_rate=0.1),
+        img_size=64, patch_size=8, pos_embed='learned', out_indices=(5,), drop_path_rate=0.1),
     neck=dict(
         type='mimseg.SimpleFeaturePyramid', in_channels=128, out_channels=64, scales=(2, 1, 0.5)),
     rpn_head=dict(

@@ -5,11 +5,11 @@ model = dict(
     data_preprocessor=dict(
         type='mmseg.SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,
-        pad_val=0, seg_pad_val=255, size=(96, 96)),
+        pad_val=0, seg_pad_val=255, size=(64, 64)),
     backbone=dict(
         type='mimseg.ViT',
         arch='mini',
-        img_size=96, patch_size=8, pos_embed='learned', out_indices=(2, 3, 4, 5),
+        img_size=64, patch_size=8, pos_embed='learned', out_indices=(2, 3, 4, 5),
         drop_path_rate=0.1, final_norm=False),
     neck=dict(
         type='mimseg.FeaturePyramid', in_channels=128, scales=(2, 1, 1, 0.5)),

@@ -1,0 +1,59 @@
+# Real photographs: dBOT on unlabelled images of 64 px, then CamVid segmentation and instances from
+# it and from random weights, and a short pass over COCO's own layout. --data-root holds
+# tiny_imagenet_subset.tar.gz, camvid.tar and tiny_coco.tar.
+title = 'real images'
+seeds = [0, 1, 2]
+workers = 2
+
+things = ['8:car', '9:pedestrian', '10:bicyclist', '6:sign', '2:pole']
+prepare = [
+    dict(name='tiny-imagenet',
+         argv=['tar', '-xf', '{data_root}/tiny_imagenet_subset.tar.gz', '-C', '{dir}']),
+    dict(name='camvid', argv=['tar', '-xf', '{data_root}/camvid.tar', '-C', '{dir}']),
+    dict(name='tiny-coco', argv=['tar', '-xf', '{data_root}/tiny_coco.tar', '-C', '{dir}']),
+    *[dict(name=f'instances-{split}', needs=['camvid'],
+           argv=['{python}', 'tools/data/masks_to_coco.py',
+                 f'{{work_dir}}/prepare-camvid/camvid/images/{split}',
+                 f'{{work_dir}}/prepare-camvid/camvid/annotations/{split}',
+                 f'{{dir}}/instances_{split}.json', '--things', *things])
+      for split in ('train', 'val', 'test')],
+]
+pretrain = [dict(
+    name='dBOT', config='configs/dbot/dbot_vit-mini-p8_1xb64-4e-8e_tiny-imagenet.py',
+    needs=['tiny-imagenet'],
+    options={'data_root': '{work_dir}/prepare-tiny-imagenet/tiny_imagenet_subset/train'})]
+
+inits = ['random', 'dBOT']
+grid_keys = dict(
+    lr='optim_wrapper.optimizer.lr', layer_decay='optim_wrapper.paramwise_cfg.layer_decay_rate')
+camvid = {'data_root': '{work_dir}/prepare-camvid/camvid'}
+instances = {
+    **camvid,
+    **{f'{split}_dataloader.dataset.ann_file':
+       f'{{work_dir}}/prepare-instances-{split}/instances_{split}.json'
+       for split in ('train', 'val', 'test')},
+    **{f'{split}_evaluator.ann_file':
+       f'{{work_dir}}/prepare-instances-{split}/instances_{split}.json'
+       for split in ('val', 'test')},
+}
+tasks = [
+    dict(
+        name='camvid-semseg', task='semseg', options=camvid, needs=['camvid'],
+        config='configs/camvid/upernet_vit-mini-p8_1xb8-400i_camvid-120x160.py',
+        metrics={'mIoU': 'mIoU'}, select='mIoU', grid_keys=grid_keys,
+        grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=5e-4, layer_decay=1.0),
+              dict(lr=1.5e-3, layer_decay=0.85)]),
+    dict(
+        name='camvid-detection', task='detection', options=instances,
+        needs=['camvid', 'instances-train', 'instances-val', 'instances-test'],
+        config='configs/camvid/mask-rcnn_vit-mini-p8_1xb4-400i_camvid-240x320.py',
+        metrics={'AP': 'coco/bbox_mAP', 'mask_AP': 'coco/segm_mAP'}, select='mask_AP', scale=100,
+        grid_keys=grid_keys,
+        grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),
+]
+extra = [dict(
+    name='tiny-coco', resume=True,
+    argv=['{python}', 'tools/train.py', 'configs/coco/mask-rcnn_vit-mini-p8_1xb2-40i_tiny-coco.py',
+          '--work-dir', '{dir}', '--cfg-options',
+          'data_root={work_dir}/prepare-tiny-coco/tiny_coco'])]
+del things, camvid, instances, grid_keys
