@@ -15,10 +15,15 @@ class UserError(ValueError):
         fix: what to do about it; left out where nothing useful can be said.
     """
 
-    def __init__(self, key: str, value: object, expected: str, fix: str = "") -> None:
+    def __init__(
+        self, key: str, value: object = None, expected: str | None = None, fix: str = ""
+    ) -> None:
         self.key, self.value, self.expected, self.fix = key, value, expected, fix
+        if expected is None:  # torch makes a loader process's error anew from its traceback alone
+            super().__init__(key.rsplit("UserError: ", 1)[-1].strip())
+            return
         message = f"{key} = {value!r}: expected {expected}."
         super().__init__(f"{message} Fix: {fix}" if fix else message)
 
-    def __reduce__(self):  # so that it crosses from a loader process
+    def __reduce__(self):  # ValueError's own would pass the message for the key
         return UserError, (self.key, self.value, self.expected, self.fix)

@@ -38,7 +38,8 @@ def test_full_size(path):
     assert len((ROOT_DIR / path).read_text().splitlines()) < 80
     with torch.device("meta"):
         model = build(cfg)
-    millions = sum(p.numel() for p in model.backbone.parameters()) / 1e6
+    named = model.backbone.named_parameters()  # positions depend on the image size
+    millions = sum(p.numel() for name, p in named if name != "pos_embed") / 1e6
     assert millions == pytest.approx(MILLIONS[cfg.model.backbone.arch], rel=0.1)
 
 

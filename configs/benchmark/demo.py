@@ -11,7 +11,7 @@ prepare = [dict(
           'objects=(1,4)', '--seed', '0'])]
 
 pretrain = [dict(
-    name='MAE', config='configs/mae/mae_vit-mini-p8_1xb64-20e_scenes.py',
+    name='MAE', config='configs/mae/mae_vit-mini-p8_1xb64-40e_scenes.py',
     options={'data_root': '{work_dir}/data/unlabelled'})]
 
 inits = ['random', 'MAE']

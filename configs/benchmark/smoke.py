@@ -7,7 +7,7 @@ prepare = [dict(
     argv=['{python}', 'tools/data/make_scenes.py', '{work_dir}/data', '--train', '16', '--val', '8',
           '--test', '8', '--unlabelled', '128', '--size', '64', '--seed', '0'])]
 pretrain = [dict(
-    name='MAE', config='configs/mae/mae_vit-mini-p8_1xb64-20e_scenes.py',
+    name='MAE', config='configs/mae/mae_vit-mini-p8_1xb64-40e_scenes.py',
     options={'data_root': '{work_dir}/data/unlabelled', 'train_cfg.max_epochs': 2,
              'param_scheduler.1.end': 2})]
 short = {'data_root': '{work_dir}/data', 'train_cfg.max_iters': 20, 'train_cfg.val_interval': 20,

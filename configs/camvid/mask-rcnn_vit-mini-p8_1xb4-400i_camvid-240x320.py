@@ -51,4 +51,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=400),
 ]
-train_cfg = dict(max_iters=400, val_interval=400)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=400, val_interval=400)

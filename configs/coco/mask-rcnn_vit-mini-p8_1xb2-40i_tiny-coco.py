@@ -38,4 +38,8 @@ val_evaluator = dict(
     type='mmdet.FasterCocoMetric', metric=['bbox', 'segm'],
     ann_file=data_root + '/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
-train_cfg = dict(max_iters=40, val_interval=40)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=5),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=5, end=40),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=40, val_interval=40)

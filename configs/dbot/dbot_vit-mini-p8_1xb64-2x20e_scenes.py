@@ -8,6 +8,11 @@ model = dict(
         img_size=64, patch_size=8, drop_path_rate=0.0),
     head=dict(embed_dims=96, depth=1, num_heads=4, drop_path_rate=0.0),
 )
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=1, end=20, convert_to_iter_based=True),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20)
 stages = [
     dict(name='stage1'),
     dict(name='stage2', teacher='stage1'),

@@ -50,3 +50,8 @@ val_evaluator = dict(
 test_evaluator = dict(
     type='mmdet.FasterCocoMetric', metric=['bbox', 'segm'],
     ann_file=data_root + '/annotations/instances_test.json')
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=600),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=600, val_interval=600)

@@ -43,3 +43,8 @@ test_dataloader = dict(
         data_prefix=dict(img_path='images/test', seg_map_path='annotations/test')))
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=600),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=600, val_interval=600)

@@ -17,6 +17,8 @@ from mimseg.registry import MODELS
 from mimseg.teachers.bank import TeacherBank
 from mimseg.teachers.base import IMAGENET_MEAN, IMAGENET_STD
 
+SLOTS = ("teacher", "normalization", "head", "loss")
+
 
 @MMPRETRAIN_MODELS.register_module()
 @MODELS.register_module()
@@ -73,7 +75,11 @@ class MaskedImageModeling(BaseSelfSupervisor):
         self.objectives = ModuleDict()  # mmengine's, which initialises its children
         for cfg in objectives:
             options = {key: value for key, value in cfg.items() if key != "name"}
-            self.objectives[f"loss_{cfg['name']}".rstrip("_")] = self._objective(**options)
+            name = f"loss_{cfg.get('name', '')}".rstrip("_")
+            if name in self.objectives:
+                raise UserError("model.objectives", cfg.get("name"), "a name for each objective")
+            _expect_all(f"objectives ({name})", {k: options.get(k) for k in SLOTS})
+            self.objectives[name] = self._objective(**options)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 

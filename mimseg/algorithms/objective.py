@@ -66,6 +66,8 @@ class Objective(BaseModule):
                 f"the student's grid {student.grid}",
                 "give the teacher a view of another size, or another patch size",
             )
+        if self.with_cls and (student.cls is None or not (teacher.cls or teacher.ids is not None)):
+            raise UserError("with_cls", True, "a CLS token in both student and teacher", "drop it")
         positions = self.positions(student)
         prediction = self.head(student, positions)
         target = self.target(student, teacher, positions)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mmengine.fileio import join_path
@@ -20,8 +20,7 @@ from mimseg.datasets.coco_check import check_coco
 from mimseg.datasets.folder_check import check_folder, check_label_maps, require_path
 from mimseg.errors import UserError
 
-LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-EVALUATORS = ("val_evaluator", "test_evaluator")
+SPLITS = ("train", "val", "test")
 
 
 class DatasetConfig:
@@ -132,8 +131,8 @@ def _check_dataset(data: DatasetConfig) -> None:
             check_folder(key, folder, extensions)
 
 
-def _check_evaluators(cfg: Mapping) -> None:
-    for key in EVALUATORS:
+def _check_evaluators(cfg: Mapping, splits: Iterable[str]) -> None:
+    for key in (f"{split}_evaluator" for split in splits):
         given = cfg.get(key)
         for metric in given if isinstance(given, list | tuple) else [given]:
             path = metric.get("ann_file") if isinstance(metric, Mapping) else None
@@ -141,11 +140,12 @@ def _check_evaluators(cfg: Mapping) -> None:
                 require_path(f"{key}.ann_file", path, kind="file")
 
 
-def check_config_data(cfg: Mapping) -> None:
+def check_config_data(cfg: Mapping, splits: Iterable[str] = SPLITS) -> None:
     """Check the data of a config for pretraining, segmentation or detection.
 
     Args:
         cfg: an mmengine Config, whole.
+        splits: of "train", "val" and "test", those to look at.
 
     Raises:
         UserError: naming the config key, for a missing or empty folder, a missing or broken
@@ -153,7 +153,7 @@ def check_config_data(cfg: Mapping) -> None:
             category or label that the classes lack.
     """
     scope = cfg.get("default_scope") or "mmengine"
-    for name in LOADERS:
+    for name in (f"{split}_dataloader" for split in splits):
         loader = cfg.get(name)
         given = loader.get("dataset") if isinstance(loader, Mapping) else None
         if loader is not None and not isinstance(given, Mapping):
@@ -165,4 +165,4 @@ def check_config_data(cfg: Mapping) -> None:
                 raise UserError(f"{data.key}.type", None, "the name of a dataset class")
             if not data.is_remote:
                 _check_dataset(data)
-    _check_evaluators(cfg)
+    _check_evaluators(cfg, splits)

@@ -33,7 +33,8 @@ def train_main(argv: Sequence[str] | None = None) -> int:
             use_amp(cfg)
         if args.init:
             use_init(cfg, args.init)
-        check_config(cfg)
+        if not cfg.get("stages"):  # each stage's own config is checked otherwise
+            check_config(cfg, ("train", "val"))
         (train_stages if cfg.get("stages") else train)(cfg, args.resume)
 
     return _guarded(run)
@@ -43,6 +44,7 @@ def test_main(argv: Sequence[str] | None = None) -> int:
     """`tools/test.py`: the metrics of a checkpoint on the test split. Returns the exit code."""
     parser = _parser("Measure CHECKPOINT (a file or a work dir) on the test split of CONFIG.")
     parser.add_argument("checkpoint", help="a checkpoint, or a work dir")
+    parser.add_argument("--amp", action="store_true", help="bf16 autocast")
     args = parser.parse_args(argv)
 
     def run() -> None:
@@ -50,8 +52,8 @@ def test_main(argv: Sequence[str] | None = None) -> int:
 
         cfg = _config(args)
         prepare_work_dir(cfg, args.work_dir, args.config, resume=True)
-        check_config(cfg, splits=("test",))
-        test(cfg, args.checkpoint)
+        check_config(cfg, ("test",))
+        test(cfg, args.checkpoint, args.amp)
 
     return _guarded(run)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from mimseg.errors import UserError
@@ -54,6 +55,9 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         rate = self.paramwise_cfg["layer_decay_rate"]
         if not isinstance(rate, int | float) or not 0 < rate <= 1:
             raise UserError("paramwise_cfg.layer_decay_rate", rate, "a number in (0, 1]")
+        kind = self.optimizer_cfg.get("type")
+        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+            raise UserError("optim_wrapper.optimizer.type", kind, "an optimizer's name, as 'AdamW'")
         if self.base_lr is None:
             raise UserError("optim_wrapper.optimizer.lr", None, "a learning rate", "write it out")
         for part, rule in self.paramwise_cfg.get("custom_keys", {}).items():

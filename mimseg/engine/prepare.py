@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import tempfile
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from mimseg.errors import UserError
 
+# Keys that a config need not have for a user to set them.
+_KNOWN = {
+    *inspect.signature(Runner.__init__).parameters,
+    *("find_unused_parameters", "sync_bn", "activation_checkpointing"),
+}
 
-def merge_options(cfg: Config, options: dict) -> None:
-    """Merge dotted settings; a first part that the config lacks is a typo, not a new key."""
+
+def merge_options(cfg: Config, options: dict, flag: str = "--cfg-options") -> None:
+    """Merge dotted settings; a first part that nobody reads is a typo, not a new key."""
     for key in options:
         first = key.split(".")[0]
-        if first not in cfg:
+        if first not in cfg and first not in _KNOWN:
             near = difflib.get_close_matches(first, cfg.keys(), 1)
             fix = f"did you mean {near[0]}?" if near else "see the config for its keys"
-            raise UserError("--cfg-options", key, "a key of the config", fix)
+            raise UserError(flag, key, "a key of the config", fix)
     if "data_root" in options:
         cfg.merge_from_dict(_moved(cfg.to_dict(), cfg.data_root, options["data_root"]))
     cfg.merge_from_dict(options)
@@ -74,29 +82,36 @@ def use_amp(cfg: Config) -> None:
 
 def use_init(cfg: Config, checkpoint: str) -> None:
     """Let the backbone start from a checkpoint; it is resolved and opened before training."""
-    from mimseg.checkpoints.files import resolve_checkpoint
+    from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
 
+    kind = cfg.model.backbone.get("type")
+    if kind != "mimseg.ViT":
+        raise UserError("--init", checkpoint, f"a config with a mimseg.ViT backbone, not {kind}")
     path = str(resolve_checkpoint(checkpoint))
+    read_checkpoint(path, mmap=True, key="--init")
     cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=path)
 
 
-def check_config(cfg: Config, splits: tuple[str, ...] = ("train", "val", "test")) -> None:
+def check_config(cfg: Config, splits: tuple[str, ...]) -> None:
     """What can be known to be wrong before anything is built.
+
+    Args:
+        splits: of "train", "val" and "test", those whose data will be read.
 
     Raises:
         UserError: an unknown `mimseg.` type, whole-step compilation, or bad data.
     """
     from mimseg.datasets.checks import check_config_data
 
-    if cfg.get("compile") is True:
+    if cfg.get("compile"):
         raise UserError(
             "compile",
-            True,
+            cfg.compile,
             "False: mmengine would compile the whole step, data preprocessor included",
             "compile the backbone alone, with torch.compile, in a script of your own",
         )
     check_types(cfg.to_dict())
-    check_config_data(cfg)
+    check_config_data(cfg, splits)
 
 
 def check_types(node: object, path: str = "") -> None:

@@ -5,21 +5,39 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
 from mimseg.errors import UserError
 
 
-class _LastMetrics(Hook):
-    """Remembers the last validation's metrics for the run's record."""
+class _RunHook(Hook):
+    """Sees that a resumed run has its teachers, and remembers the last validation's metrics."""
 
     metrics: dict | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        bank = getattr(_bare(runner.model), "bank", None)
+        if bank is None or not runner.cfg.get("resume"):
+            return
+        for name, teacher in bank.teachers.items():
+            if teacher.saved and name not in bank.restored:
+                raise UserError(
+                    f"teacher ({name})",
+                    "drawn anew",
+                    f"the one that {runner.cfg.load_from} was trained with",
+                    "resume with the config that the run was started with",
+                )
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         self.metrics = metrics
@@ -37,21 +55,33 @@ def train(cfg: Config, resume: bool = False) -> dict:
     """
     work_dir = Path(cfg.work_dir)
     record_file = work_dir / "done.json"
+    schedule = cfg.train_cfg.to_dict()
     if resume and record_file.exists():
-        print(f"{work_dir} is finished: nothing to do", flush=True)
-        return json.loads(record_file.read_text())
+        record = json.loads(record_file.read_text())
+        if record["schedule"] == schedule:
+            print(f"{work_dir} is finished: nothing to do", flush=True)
+            return record
     start = time.monotonic()
     cfg.resume = False
     if resume and (checkpoint := find_resumable(work_dir)):
         cfg.resume, cfg.load_from = True, str(checkpoint)
     runner = build_runner(cfg)
-    last = _LastMetrics()
+    last = _RunHook()
     runner.register_hook(last)
-    runner.train()
+    with _told():
+        if len(runner.train_loop.dataloader) == 0:
+            raise UserError(
+                "train_dataloader.batch_size",
+                cfg.train_dataloader.batch_size,
+                "no more than there are images (an incomplete batch is dropped)",
+                "a smaller batch, or drop_last=False",
+            )
+        runner.train()
     if last.metrics is None and cfg.get("val_cfg") is not None:  # killed after the last checkpoint
         last.metrics = runner.val()
     record = dict(
         config=cfg.filename,
+        schedule=schedule,
         seconds=round(time.monotonic() - start, 1),
         checkpoint=_last_checkpoint(work_dir),
         metrics=_plain(last.metrics),
@@ -60,8 +90,13 @@ def train(cfg: Config, resume: bool = False) -> dict:
     return record
 
 
-def test(cfg: Config, checkpoint: str) -> dict:
+def test(cfg: Config, checkpoint: str, amp: bool = False) -> dict:
     """Measure a checkpoint on the test split and write test.json in `cfg.work_dir`.
+
+    Args:
+        cfg: a full config.
+        checkpoint: a file or a work dir.
+        amp: run the model under bf16 autocast.
 
     Raises:
         UserError: the checkpoint lacks tensors of the model, or their shapes differ.
@@ -71,7 +106,7 @@ def test(cfg: Config, checkpoint: str) -> dict:
     state = read_checkpoint(path)
     runner = build_runner(cfg)
     try:
-        result = runner.model.load_state_dict(state.get("state_dict", state), strict=False)
+        result = _bare(runner.model).load_state_dict(state.get("state_dict", state), strict=False)
     except RuntimeError as error:
         raise UserError(
             "checkpoint", str(path), "tensors of the model's shapes", str(error)
@@ -84,7 +119,9 @@ def test(cfg: Config, checkpoint: str) -> dict:
             f"{result.missing_keys[0]}",
             "test a checkpoint that this config trained",
         )
-    metrics = runner.test()
+    device = next(runner.model.parameters()).device.type
+    with _told(), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
+        metrics = runner.test()
     record = dict(
         config=cfg.filename,
         checkpoint=str(path),
@@ -99,8 +136,15 @@ def build_runner(cfg: Config) -> Runner:
     """A Runner, with an unknown type told as a UserError."""
     # mmengine names a run by the second; two runs of one process in one second would share a scope
     cfg.experiment_name = f"{Path(cfg.filename or 'run').stem}_{os.getpid()}_{time.monotonic_ns()}"
-    try:
+    with _told():
         return Runner.from_cfg(cfg)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell a type that no registry knows as a UserError."""
+    try:
+        yield
     except KeyError as error:
         if "is not in the" not in str(error):
             raise
@@ -108,6 +152,10 @@ def build_runner(cfg: Config) -> Runner:
         raise UserError(
             "type", message, "a type that is registered", "check its scope and name"
         ) from None
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
 
 
 def write_json(path: Path, record: dict) -> None:

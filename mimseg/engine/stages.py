@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from mimseg.engine.prepare import merge_options
+from mimseg.engine.prepare import check_config, merge_options
 from mimseg.engine.run import train, write_json
 from mimseg.errors import UserError
 
@@ -34,6 +34,8 @@ def train_stages(cfg: Config, resume: bool = False) -> dict:
     """
     work_dir = Path(cfg.work_dir)
     stages = stage_configs(cfg)
+    for stage in stages.values():  # before the first one trains for days
+        check_config(stage, ("train", "val"))
     for number, (name, stage) in enumerate(stages.items()):
         print(f"stage {number + 1} of {len(stages)}: {name}", flush=True)
         Path(stage.work_dir).mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
             raise UserError(f"{where}.name", name, "a name of its own")
         own = copy.deepcopy(cfg)
         own.pop("stages")
-        merge_options(own, dict(stage.get("options", {})))
+        merge_options(own, dict(stage.get("options", {})), f"{where}.options")
         own.work_dir = str(Path(cfg.work_dir) / name)
         if own.get("randomness") and own.randomness.get("seed") is not None:
             own.randomness.seed += number
@@ -84,7 +86,13 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
 
 def _set_teacher(cfg: Config, key: str, earlier: Config) -> None:
     backbone = {k: v for k, v in earlier.model.backbone.items() if k != "init_cfg"}
+    *parents, last = key.split(".")
     node = cfg
-    for part in key.split("."):
+    for part in parents:
         node = node[part]
-    node.update(init=earlier.work_dir, backbone=backbone, depth=None, saved=True)
+    own = node[last] if node[last].get("type") == "mimseg.ViTTeacher" else {}
+    kept = {name: value for name, value in own.items() if name not in ("depth", "backbone")}
+    node[last] = {
+        **kept,
+        **dict(type="mimseg.ViTTeacher", init=earlier.work_dir, backbone=backbone, saved=True),
+    }

@@ -74,9 +74,10 @@ class DecoderHead(Head):
         """Predictions (N, D)."""
         x = self.embed(student.tokens)
         if student.kept is not None:
-            full = self.mask_token.to(x.dtype).expand(x.shape[0], student.length, -1)
-            x = full.scatter(1, student.kept[..., None].expand(-1, -1, x.shape[2]), x)
-        x = x + self._position(student.grid, x)
+            full = self.mask_token.expand(x.shape[0], student.length, -1)
+            kept = student.kept[..., None].expand(-1, -1, x.shape[2])
+            x = full.scatter(1, kept, x.to(full.dtype))
+        x = x + self._position(student.grid, self.mask_token)
         first = x.new_zeros(x.shape[0], 1, x.shape[2])
         if student.cls is not None:
             first = self.embed(student.cls)[:, None]

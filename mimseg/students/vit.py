@@ -11,12 +11,13 @@ from torch.utils.checkpoint import checkpoint
 
 from mimseg.algorithms.outputs import Needs, StudentOutput
 from mimseg.errors import UserError
-from mimseg.layers.block import LayerScale, TransformerBlock
+from mimseg.layers.block import TransformerBlock
 from mimseg.layers.patch_embed import PatchEmbed
 from mimseg.layers.position import resize_position_embedding, sincos_position_embedding
 from mimseg.layers.visible import visible_indices
 from mimseg.registry import MODELS
 from mimseg.students.archs import ARCHS
+from mimseg.students.weights import draw_weights, load_pretrained, resize_tables
 
 
 @MODELS.register_module()
@@ -24,12 +25,12 @@ class ViT(BaseModule):
     """Vision transformer (arXiv 2010.11929) for pretraining, segmentation and detection.
 
     Parameter names are those of mmpretrain's VisionTransformer. Any input size is taken: images are
-    padded with zeros (the mean colour, once normalised) on the right and bottom to a whole number
+    padded with zeros (the mean colour, normalised) on the right and bottom to a whole number
     of patches, padded patches are ordinary tokens, and `pos_embed` is resized to the grid.
 
     Args:
-        arch: "tiny", "small", "base", "large", "huge", or a dict with embed_dims, num_layers,
-            num_heads, feedforward_channels.
+        arch: "mini", "tiny", "small", "base", "large", "huge", or a dict with embed_dims,
+            num_layers, num_heads, feedforward_channels.
         img_size: side, or (H, W), that `pos_embed` is made for.
         patch_size: side of a patch in pixels.
         mask_mode: what happens to a masked patch: "drop" leaves it out (MAE, dBOT), "token" puts a
@@ -79,7 +80,7 @@ class ViT(BaseModule):
         self.base_grid = (-(-height // patch_size), -(-width // patch_size))
         self.mask_mode, self.pos_kind, self.out_type = mask_mode, pos_embed, out_type
         self.activation_checkpointing = activation_checkpointing
-        self.out_indices = tuple(self._block_index(i) for i in out_indices)
+        self.out_indices = tuple(self.block_index(i) for i in out_indices)
 
         self.patch_embed = PatchEmbed(in_channels, dims, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
@@ -111,59 +112,14 @@ class ViT(BaseModule):
 
         Loading comes last, so that nothing overwrites what was loaded.
         """
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.LayerNorm):
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, LayerScale):
-                nn.init.constant_(module.weight, module.value)
-        projection = self.patch_embed.projection
-        nn.init.xavier_uniform_(projection.weight.data.flatten(1))
-        nn.init.zeros_(projection.bias)
-        for token in (self.cls_token, self.mask_token):
-            if token is not None:
-                nn.init.normal_(token, std=0.02)
-        if self.pos_kind == "learned":
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        elif self.pos_kind == "sincos":
-            with_cls = self.cls_token is not None
-            table = sincos_position_embedding(self.base_grid, self.embed_dims, with_cls)
-            self.pos_embed.data.copy_(table)
+        draw_weights(self)
         self._is_init = True
         if self.init_cfg:
-            self._load_pretrained()
-
-    def _load_pretrained(self) -> None:
-        from mimseg.checkpoints.loader import load_backbone
-
-        cfg = self.init_cfg
-        if cfg.get("type") != "Pretrained":
-            raise UserError(
-                "backbone.init_cfg.type", cfg.get("type"), "'Pretrained'", "draw weights with None"
-            )
-        load_backbone(self, cfg["checkpoint"], trust=cfg.get("trust", False))
+            load_pretrained(self)
 
     def resize_state_dict(self, state: dict, prefix: str = "") -> list[str]:
-        """Resize what depends on the grid, in place; return the names of what was resized.
-
-        A table in the file is taken to be square unless its length equals ours.
-        """
-        name = f"{prefix}pos_embed"
-        if self.pos_embed is None or name not in state or state[name].ndim != 3:
-            return []
-        with_cls = self.cls_token is not None
-        length = state[name].shape[1] - int(with_cls)
-        if state[name].shape[1] == self.pos_embed.shape[1]:
-            return []
-        side = int(length**0.5)
-        if side * side != length or state[name].shape[2] != self.embed_dims:
-            return []  # the shapes do not fit; the loader says so
-        state[name] = resize_position_embedding(state[name], (side, side), self.base_grid, with_cls)
-        return [name]
+        """Resize what depends on the grid, in place; return the names of what was resized."""
+        return resize_tables(self, state, prefix)
 
     def _resize_on_load(self, state: dict, prefix: str, *_: object) -> None:
         self.resize_state_dict(state, prefix)
@@ -213,7 +169,7 @@ class ViT(BaseModule):
                 raise ValueError(f"mask of shape {tuple(mask.shape)} for tokens {tuple(x.shape)}")
             x = x.repeat_interleave(mask.shape[0] // x.shape[0], dim=0)
             if self.mask_mode == "token":
-                x = torch.where(mask[..., None], self.mask_token.to(x.dtype), x)
+                x = torch.where(mask[..., None], self.mask_token, x)
         x, pos = self._add_position(x, grid)
         if mask is not None and self.mask_mode == "drop":
             kept = visible_indices(mask, num_masked)
@@ -242,7 +198,7 @@ class ViT(BaseModule):
         x, grid = self.patch_embed(images)
         x, pos = self._add_position(x, grid)
         x = self._prepend_cls(x, pos)
-        wanted = [self._block_index(i) for i in needs.layers | needs.qkv]
+        wanted = [self.block_index(i) for i in needs.layers | needs.qkv]
         _, taps, qkv = self._run_blocks(x, needs, max(wanted, default=-1))
         return grid, taps, qkv
 
@@ -266,7 +222,15 @@ class ViT(BaseModule):
             outs.append(x)
         return tuple(outs)
 
-    def _block_index(self, layer: int) -> int:
+    def _asked(self, layers: frozenset[int]) -> dict[int, list[int]]:
+        """Block index -> the names it was asked by, such as 11 and -1."""
+        asked: dict[int, list[int]] = {}
+        for layer in layers:
+            asked.setdefault(self.block_index(layer), []).append(layer)
+        return asked
+
+    def block_index(self, layer: int) -> int:
+        """A block's index from 0; -1 in a network without blocks."""
         index = layer + self.num_layers if layer < 0 else layer
         if not -1 <= index < self.num_layers:
             raise UserError("layer", layer, f"a block index of a ViT with {self.num_layers} blocks")
@@ -275,14 +239,14 @@ class ViT(BaseModule):
     def _add_position(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         if self.pos_embed is None:
             return x, None
-        pos = self._position(grid).to(x.dtype)
+        pos = self._position(grid)  # float32 under autocast, as the residual sums
         return x + pos[:, int(self.cls_token is not None) :], pos
 
     def _prepend_cls(self, x: Tensor, pos: Tensor | None) -> Tensor:
         if self.cls_token is None:
             return x
         cls = self.cls_token if pos is None else self.cls_token + pos[:, :1]
-        return torch.cat([cls.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
+        return torch.cat([cls.expand(x.shape[0], -1, -1), x], dim=1)
 
     def _position(self, grid: tuple[int, int]) -> Tensor:
         if grid == self.base_grid:
@@ -298,20 +262,17 @@ class ViT(BaseModule):
         return self._resized_pos[1]
 
     def _run_blocks(self, x: Tensor, needs: Needs, last: int) -> tuple[Tensor, dict, dict]:
-        layers = {}
-        for asked in needs.layers:
-            layers.setdefault(self._block_index(asked), []).append(asked)
-        tapped = {self._block_index(asked): asked for asked in needs.qkv}
+        layers, tapped = self._asked(needs.layers), self._asked(needs.qkv)
         taps, qkv = dict.fromkeys(layers.get(-1, ()), x), {}
         for index, block in enumerate(self.layers[: last + 1]):
             if index in tapped:
-                x, qkv[tapped[index]] = block.forward_tapped(x)
+                x, found = block.forward_tapped(x)
+                qkv |= dict.fromkeys(tapped[index], found)
             elif self.activation_checkpointing and self.training:
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
-            for asked in layers.get(index, ()):
-                taps[asked] = x
+            taps |= dict.fromkeys(layers.get(index, ()), x)
         return x, taps, qkv
 
 

@@ -24,7 +24,12 @@ class TeacherBank:
 
     def __init__(self, teachers: dict[str, Teacher]) -> None:
         self.teachers = teachers
+        self.restored: set[str] = set()  # saved teachers that a checkpoint brought back
         self._freeze()
+
+    def __deepcopy__(self, memo: dict) -> TeacherBank:
+        """A copy of the model, such as an averaged one, shares the frozen teachers."""
+        return self
 
     def _freeze(self) -> None:
         for teacher in self.teachers.values():
@@ -46,7 +51,7 @@ class TeacherBank:
 
     @torch.no_grad()
     def run(self, images: Tensor, needs: dict[str, Needs]) -> dict[str, TeacherOutput]:
-        """Run each teacher once on (B, 3, H, W) images in [0, 1]."""
+        """Run each teacher once on (B, 3, H, W) images in [0, 1], under the caller's autocast."""
         return {name: teacher(images, needs[name]) for name, teacher in self.teachers.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -79,6 +84,7 @@ class TeacherBank:
                     raise UserError(
                         f"teacher ({name})", "the checkpoint's", "the config's shape", str(error)
                     ) from error
+                self.restored.add(name)
 
 
 def _compare_hash(name: str, teacher: Teacher, saved: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mimseg.algorithms.outputs import Needs, TeacherOutput
@@ -28,9 +29,10 @@ class PixelTeacher(Teacher):
     def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:
         """Whatever layer is asked for, it is the pixels: (B, L, p * p * 3)."""
         p = self.patch_size
+        images = F.pad(images, (0, -images.shape[3] % p, 0, -images.shape[2] % p))
         b, c, height, width = images.shape
         grid = (height // p, width // p)
-        x = images[:, :, : grid[0] * p, : grid[1] * p].reshape(b, c, grid[0], p, grid[1], p)
+        x = images.reshape(b, c, grid[0], p, grid[1], p)
         tokens = x.permute(0, 2, 4, 3, 5, 1).reshape(b, grid[0] * grid[1], p * p * c)
         return TeacherOutput(grid, tokens=dict.fromkeys(needs.layers, tokens))
 

@@ -63,14 +63,15 @@ class ViTTeacher(Teacher):
 
     def load(self, student: nn.Module) -> None:
         if self.init == "student":
-            mismatch = self.backbone.load_state_dict(student.state_dict(), strict=False)
-            if mismatch.missing_keys:
+            own, given = self.backbone.state_dict(), student.state_dict()
+            if any(key not in given or given[key].shape != own[key].shape for key in own):
                 raise UserError(
                     "teacher.init",
                     "student",
                     "a teacher of the student's own shape",
                     "leave teacher.backbone out, or use init='random'",
                 )
+            self.backbone.load_state_dict({key: given[key] for key in own})
         else:
             self.backbone.init_weights()
             if self.init != "random":
@@ -95,7 +96,8 @@ class ViTTeacher(Teacher):
         net = self.backbone
         grid, taps, qkv = net.tap(images, needs)
         if self.final_norm:
-            taps = {layer: net.ln1(x) for layer, x in taps.items()}
+            last = net.num_layers - 1
+            taps = {k: net.ln1(x) if net.block_index(k) == last else x for k, x in taps.items()}
         first = int(net.cls_token is not None)
         return TeacherOutput(
             grid,

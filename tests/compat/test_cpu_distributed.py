@@ -11,7 +11,9 @@ import torch
 
 import mimseg  # noqa: F401  mends the launcher
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU: nothing is mended")
+pytestmark = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="a GPU is here"
+)
 
 
 @pytest.fixture

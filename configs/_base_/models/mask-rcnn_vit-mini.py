@@ -27,7 +27,7 @@ model = dict(
         type='mmdet.StandardRoIHead',
         bbox_roi_extractor=dict(
             type='mmdet.SingleRoIExtractor', out_channels=64, featmap_strides=[4, 8, 16],
-            finest_scale=16, roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2)),
+            finest_scale=16, roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=1)),
         bbox_head=dict(
             type='mmdet.Shared2FCBBoxHead', in_channels=64, fc_out_channels=128, roi_feat_size=7,
             num_classes=8, reg_class_agnostic=True,
@@ -38,9 +38,9 @@ model = dict(
             loss_bbox=dict(type='mmdet.L1Loss', loss_weight=1.0)),
         mask_roi_extractor=dict(
             type='mmdet.SingleRoIExtractor', out_channels=64, featmap_strides=[4, 8, 16],
-            finest_scale=16, roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=2)),
+            finest_scale=16, roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=1)),
         mask_head=dict(
-            type='mmdet.FCNMaskHead', num_convs=2, in_channels=64, conv_out_channels=64,
+            type='mmdet.FCNMaskHead', num_convs=2, in_channels=64, roi_feat_size=7, conv_out_channels=64,
             num_classes=8,
             loss_mask=dict(type='mmdet.CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
     train_cfg=dict(
@@ -53,9 +53,9 @@ model = dict(
             nms_pre=200, max_per_img=100, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
         rcnn=dict(
             assigner=match,
-            sampler=dict(type='mmdet.RandomSampler', num=48, pos_fraction=0.25, neg_pos_ub=-1,
+            sampler=dict(type='mmdet.RandomSampler', num=32, pos_fraction=0.25, neg_pos_ub=-1,
                          add_gt_as_proposals=True),
-            mask_size=28, pos_weight=-1, debug=False)),
+            mask_size=14, pos_weight=-1, debug=False)),
     test_cfg=dict(
         rpn=dict(
             nms_pre=200, max_per_img=100, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),

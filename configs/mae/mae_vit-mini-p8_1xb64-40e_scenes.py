@@ -8,3 +8,8 @@ model = dict(
         img_size=64, patch_size=8),
     head=dict(embed_dims=96, depth=1, num_heads=4),
 )
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=1, end=40, convert_to_iter_based=True),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=40)
