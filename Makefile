@@ -14,7 +14,8 @@ setup: $(READY)
 $(READY): requirements/lock.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.12 found; try make PYTHON=/path/to/python"; exit 2; }
 	@test -x $(PY) || $(PYTHON) -m venv --without-pip $(VENV)
-	@test -x $(UV) || { $(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install -q uv; }
+	@test -x $(UV) || { mkdir -p $(dir $(UV)) && ln -s "$$(command -v uv)" $(UV) 2>/dev/null && test -x $(UV); } || \
+		{ $(PYTHON) -m venv --clear $(VENV)/uv && $(VENV)/uv/bin/python -m pip install -q uv; }
 	$(UV) pip install -q --python $(PY) -r requirements/lock.txt
 	$(UV) pip install -q --python $(PY) --no-deps -e .
 	@touch $@

@@ -49,6 +49,10 @@ def shrink(cfg):
     model.backbone.update(arch=ARCH, img_size=64, patch_size=8)
     if "neck" in model:
         model.neck.in_channels = 48
+    if "auxiliary_head" in model:
+        model.auxiliary_head.update(in_channels=48, channels=16)
+        model.auxiliary_head.norm_cfg = model.decode_head.norm_cfg = dict(type="BN")
+        model.neck.norm = "BN"
     if "decode_head" in model:
         model.decode_head.update(in_channels=[48] * 4, channels=16)
         model.backbone.out_indices = (2, 3, 4, 5)

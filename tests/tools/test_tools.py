@@ -89,6 +89,16 @@ def test_a_finished_run_is_left_alone(pretrained, scenes, capsys):
     assert (pretrained / "stage2/epoch_1.pth").stat().st_mtime_ns == before
 
 
+def test_moments_live_on_where_asked(pretrained, scenes, tmp_path):
+    options = [f"data_root={scenes}/unlabelled", *PRETRAIN, "stages.1.optimizer=stage1"]
+    assert train_main([DBOT, "--work-dir", str(tmp_path), "--cfg-options", *options]) == 0
+    steps = []
+    for work_dir in (pretrained, tmp_path):
+        state = read_checkpoint(work_dir / "stage2/epoch_1.pth")["optimizer"]["state"]
+        steps.append({int(moments["step"]) for moments in state.values()})
+    assert steps == [{2}, {4}]  # two steps a stage
+
+
 def test_a_second_run_in_the_same_folder_is_refused(pretrained, scenes, capsys):
     assert train_main([DBOT, "--work-dir", str(pretrained)]) == 2
     assert "--resume" in capsys.readouterr().err
