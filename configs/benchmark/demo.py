@@ -7,16 +7,16 @@ workers = 2
 prepare = [dict(
     name='scenes',
     argv=['{python}', 'tools/data/make_scenes.py', '{work_dir}/data', '--train', '200',
-          '--val', '200', '--test', '400', '--unlabelled', '4000', '--size', '64', '--set', 'scale=(0.35,0.65)',
-          'objects=(1,4)', '--seed', '0'])]
+          '--val', '200', '--test', '400', '--unlabelled', '4000', '--size', '64', '--seed', '0',
+          '--set', 'scale=(0.4,0.7)', 'objects=(1,4)', 'noise=(0.005,0.02)', 'blur=(0.2,0.4)',
+          'period=(8,11)', 'clutter=(2,6)', 'twigs=(0,1)'])]
 
 pretrain = [dict(
     name='MAE', config='configs/mae/mae_vit-mini-p8_1xb64-40e_scenes.py',
     options={'data_root': '{work_dir}/data/unlabelled'})]
 
 inits = ['random', 'MAE']
-grid = [dict(lr=1e-3, layer_decay=1.0), dict(lr=5e-4, layer_decay=1.0),
-        dict(lr=1e-3, layer_decay=0.8)]
+grid = [dict(lr=1e-3, layer_decay=1.0), dict(lr=2e-3, layer_decay=0.85)]
 grid_keys = dict(
     lr='optim_wrapper.optimizer.lr', layer_decay='optim_wrapper.paramwise_cfg.layer_decay_rate')
 tasks = [
