@@ -47,3 +47,4 @@ param_scheduler = [
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=400),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=400, val_interval=400)
+default_hooks = dict(checkpoint=dict(interval=100))

@@ -43,3 +43,4 @@ param_scheduler = [
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=5, end=40),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=40, val_interval=40)
+default_hooks = dict(checkpoint=dict(interval=20))

@@ -48,3 +48,4 @@ param_scheduler = [
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=600),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=600, val_interval=600)
+default_hooks = dict(checkpoint=dict(interval=200))
