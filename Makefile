@@ -21,7 +21,7 @@ $(READY): requirements/lock.txt pyproject.toml
 	@touch $@
 
 test: $(READY)
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(PY) -m ruff check .

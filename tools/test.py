@@ -1,12 +1,8 @@
 """Measure a checkpoint on the test split."""
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import mimseg  # noqa: E402, F401
-from mimseg.engine.launch import test_main  # noqa: E402
+from mimseg.engine.launch import test_main
 
 if __name__ == "__main__":
     sys.exit(test_main())
