@@ -19,7 +19,7 @@ prepare = [
       for split in ('train', 'val', 'test')],
 ]
 pretrain = [dict(
-    name='dBOT', config='configs/dbot/dbot_vit-mini-p8_1xb64-4e-8e_tiny-imagenet.py',
+    name='dBOT', config='configs/dbot/dbot_vit-mini-p8_1xb64-3e-6e_tiny-imagenet.py',
     needs=['tiny-imagenet'],
     options={'data_root': '{work_dir}/prepare-tiny-imagenet/tiny_imagenet_subset/train'})]
 
@@ -39,14 +39,14 @@ instances = {
 tasks = [
     dict(
         name='camvid-semseg', task='semseg', options=camvid, needs=['camvid'],
-        config='configs/camvid/upernet_vit-mini-p8_1xb8-400i_camvid-120x160.py',
+        config='configs/camvid/upernet_vit-mini-p8_1xb8-300i_camvid-120x160.py',
         metrics={'mIoU': 'mIoU'}, select='mIoU', grid_keys=grid_keys,
         grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=5e-4, layer_decay=1.0),
               dict(lr=1.5e-3, layer_decay=0.85)]),
     dict(
         name='camvid-detection', task='detection', options=instances,
         needs=['camvid', 'instances-train', 'instances-val', 'instances-test'],
-        config='configs/camvid/mask-rcnn_vit-mini-p8_1xb4-400i_camvid-240x320.py',
+        config='configs/camvid/mask-rcnn_vit-mini-p8_1xb4-250i_camvid-240x320.py',
         metrics={'AP': 'coco/bbox_mAP', 'mask_AP': 'coco/segm_mAP'}, select='mask_AP', scale=100,
         grid_keys=grid_keys,
         grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),

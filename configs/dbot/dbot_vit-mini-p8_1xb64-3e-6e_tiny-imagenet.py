@@ -15,11 +15,11 @@ train_pipeline = [
 train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', begin=1, end=8, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=1, end=6, convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=8)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6)
 stages = [
     dict(name='stage1', options={
-        'model.teacher.depth': 0, 'train_cfg.max_epochs': 4, 'param_scheduler.1.end': 4}),
+        'model.teacher.depth': 0, 'train_cfg.max_epochs': 3, 'param_scheduler.1.end': 3}),
     dict(name='stage2', teacher='stage1'),
 ]
