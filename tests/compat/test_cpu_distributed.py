@@ -11,9 +11,7 @@ import torch
 
 import mimseg  # noqa: F401  mends the launcher
 
-pytestmark = pytest.mark.skipif(
-    torch.cuda.is_available(), reason="a GPU is here"
-)
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 
 
 @pytest.fixture
