@@ -52,11 +52,16 @@ def test_a_diverged_run_is_never_chosen_and_the_first_of_equals_is(tmp_path):
     assert json.loads((tmp_path / "choice.json").read_text())["grid"][0]["value"] is None
 
 
-@pytest.mark.parametrize("metrics", [{}, {"mIoU": "high"}, {"mIoU": -1.0}])
+@pytest.mark.parametrize("metrics", [None, {"other": 1.0}, {"mIoU": "high"}, {"mIoU": -1.0}])
 def test_a_metric_that_is_no_score_is_refused_by_name(tmp_path, metrics):
     (tmp_path / "test.json").write_text(json.dumps({"metrics": metrics}))
-    with pytest.raises(UserError, match="mIoU"):
+    with pytest.raises(UserError, match="test.json"):
         read_metric(tmp_path / "test.json", "mIoU")
+
+
+def test_a_detector_that_found_nothing_scores_zero(tmp_path):
+    (tmp_path / "test.json").write_text(json.dumps({"metrics": {}}))
+    assert read_metric(tmp_path / "test.json", "coco/bbox_mAP") == 0.0
 
 
 def test_points_are_named_as_people_write_them():

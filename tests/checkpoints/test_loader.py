@@ -102,7 +102,7 @@ def test_work_dir_safetensors_and_half_precision(tmp_path):
     assert_equal(model, {k: v.float() for k, v in half.items()})
 
 
-def test_another_image_size_resizes_the_positions(tmp_path, capsys):
+def test_another_image_size_resizes_the_positions(tmp_path):
     state = random_state(img_size=16)
     model = vit(img_size=24)
     report = load_backbone(model, save(tmp_path / "a.pth", prefixed(state, "backbone.")))
