@@ -129,12 +129,14 @@ def headline(summary: list[Row], tasks: list[Row]) -> str:
 
 def _clause(init: str, rows: list[Row]) -> str:
     """What one pretraining changes, in a few words."""
-    groups: dict[str, list[str]] = {"improves": [], "worsens": [], "inside": []}
+    groups: dict[str, list[str]] = {"improves": [], "worsens": [], "leaves": [], "inside": []}
     for row in rows:
         points = f"{abs(row['difference']):.1f} {metric_name(row['metric'])}"
         where = label(row["name"]).lower()
         if row["verdict"] == "inside the spread":
             groups["inside"].append(f"{where} ({'-' if row['difference'] < 0 else '+'}{points})")
+        elif round(row["difference"], 1) == 0:
+            groups["leaves"].append(f"{where} as it is")
         else:
             group = "improves" if row["difference"] > 0 else "worsens"
             groups[group].append(f"{where} by {points}")

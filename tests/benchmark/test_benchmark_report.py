@@ -63,6 +63,8 @@ def test_one_seed_has_no_spread_and_is_said_to():
     said = headline(summary, TASKS)
     assert said == "In one seed, pretraining with mae improves segmentation by 5.0 mIoU."
     assert "one seed: no spread" in findings(summary, TASKS)[0]
+    equal = headline(summarise(rows(random=[40.0], mae=[40.0])), TASKS)
+    assert equal == "In one seed, pretraining with mae leaves segmentation as it is."
 
 
 def test_the_larger_spread_counts():
