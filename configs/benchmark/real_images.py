@@ -41,8 +41,7 @@ tasks = [
         name='camvid-semseg', task='semseg', options=camvid, needs=['camvid'],
         config='configs/camvid/upernet_vit-mini-p8_1xb8-300i_camvid-120x160.py',
         metrics={'mIoU': 'mIoU'}, select='mIoU', grid_keys=grid_keys,
-        grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=5e-4, layer_decay=1.0),
-              dict(lr=1.5e-3, layer_decay=0.85)]),
+        grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),
     dict(
         name='camvid-detection', task='detection', options=instances,
         needs=['camvid', 'instances-train', 'instances-val', 'instances-test'],
