@@ -1,7 +1,7 @@
 # UperNet with ViT-B/16 on ADE20K. Numbers of mmseg's mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py
 # (which, despite its name, runs in float32). Not carried from it: relative position bias and layer
 # scale, which MAE's checkpoints lack.
-_base_ = ['../_base_/datasets/ade20k_512.py', '../_base_/runtime/segmentation.py']
+_base_ = ['../_base_/datasets/ade20k_512.py', '../_base_/runtime/segmentation.py', '../_base_/runtime/common.py']
 
 norm_cfg = dict(type='SyncBN', requires_grad=True)  # plain BN where one process trains
 model = dict(

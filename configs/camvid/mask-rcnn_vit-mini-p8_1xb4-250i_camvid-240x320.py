@@ -1,6 +1,6 @@
 # Mask R-CNN on CamVid's things (tools/data/masks_to_coco.py): our numbers.
 _base_ = ['../_base_/models/mask-rcnn_vit-mini.py', '../_base_/schedules/dense_small.py',
-          '../_base_/runtime/detection.py']
+          '../_base_/runtime/detection.py', '../_base_/runtime/common.py']
 
 data_root = 'data/camvid'
 model = dict(

@@ -1,6 +1,6 @@
 # UperNet on CamVid, 11 classes, at a quarter of its resolution: our numbers.
 _base_ = ['../_base_/models/upernet_vit-mini.py', '../_base_/schedules/dense_small.py',
-          '../_base_/runtime/segmentation.py']
+          '../_base_/runtime/segmentation.py', '../_base_/runtime/common.py']
 
 data_root = 'data/camvid'
 void = 11  # the label that is ignored

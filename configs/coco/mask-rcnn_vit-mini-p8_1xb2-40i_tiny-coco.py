@@ -1,6 +1,6 @@
 # A short pass of Mask R-CNN over COCO's own layout, to see that real files work: our numbers.
 _base_ = ['../_base_/models/mask-rcnn_vit-mini.py', '../_base_/schedules/dense_small.py',
-          '../_base_/runtime/detection.py']
+          '../_base_/runtime/detection.py', '../_base_/runtime/common.py']
 
 data_root = 'data/coco'
 model = dict(

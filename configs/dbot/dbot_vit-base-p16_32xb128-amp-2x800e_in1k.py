@@ -1,7 +1,7 @@
 # dBOT ViT-B/16, two stages of 800 epochs (the official code, PRETRAIN.md; the paper's dense results
 # may use three: its reviews say so, its released weights do not).
 _base_ = ['../_base_/models/dbot.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py']
+          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 
 train_dataloader = dict(batch_size=128)
 optim_wrapper = dict(

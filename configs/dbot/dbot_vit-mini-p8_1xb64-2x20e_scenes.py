@@ -1,6 +1,6 @@
 # dBOT at demo size, two stages: our numbers, chosen for two CPU cores.
 _base_ = ['../_base_/models/dbot.py', '../_base_/datasets/scenes_mim.py',
-          '../_base_/schedules/mim_small.py', '../_base_/runtime/pretrain.py']
+          '../_base_/schedules/mim_small.py', '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 
 model = dict(
     backbone=dict(

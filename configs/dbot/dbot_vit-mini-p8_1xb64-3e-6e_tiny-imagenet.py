@@ -1,7 +1,7 @@
 # dBOT on images of 64 px, two stages: our numbers, chosen for two CPU cores. The first teacher is the
 # random patch embedding alone (depth 0, as in the official recipes of L/16 and H/14).
 _base_ = ['../_base_/models/dbot.py', '../_base_/datasets/scenes_mim.py',
-          '../_base_/schedules/mim_small.py', '../_base_/runtime/pretrain.py']
+          '../_base_/schedules/mim_small.py', '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 
 model = dict(
     backbone=dict(arch='mini', img_size=64, patch_size=8, drop_path_rate=0.0),

@@ -1,7 +1,7 @@
 # MAE ViT-B/16. Numbers of mmpretrain's mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py;
 # the method is arXiv 2111.06377.
 _base_ = ['../_base_/models/mae.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py']
+          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 
 optim_wrapper = dict(
     type='mimseg.AmpOptimWrapper',

@@ -1,6 +1,6 @@
 # MAE at demo size: our numbers, chosen for two CPU cores.
 _base_ = ['../_base_/models/mae.py', '../_base_/datasets/scenes_mim.py',
-          '../_base_/schedules/mim_small.py', '../_base_/runtime/pretrain.py']
+          '../_base_/schedules/mim_small.py', '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 
 model = dict(
     backbone=dict(

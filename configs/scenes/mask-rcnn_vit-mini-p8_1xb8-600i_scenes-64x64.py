@@ -1,6 +1,6 @@
 # Mask R-CNN on generated scenes in COCO's layout, at demo size: our numbers.
 _base_ = ['../_base_/models/mask-rcnn_vit-mini.py', '../_base_/schedules/dense_small.py',
-          '../_base_/runtime/detection.py']
+          '../_base_/runtime/detection.py', '../_base_/runtime/common.py']
 
 data_root = 'data/scenes'
 metainfo = dict(classes=(

@@ -1,6 +1,6 @@
 # UperNet on generated scenes in ADE20K's layout, at demo size: our numbers.
 _base_ = ['../_base_/models/upernet_vit-mini.py', '../_base_/schedules/dense_small.py',
-          '../_base_/runtime/segmentation.py']
+          '../_base_/runtime/segmentation.py', '../_base_/runtime/common.py']
 
 data_root = 'data/scenes'
 metainfo = dict(classes=(
