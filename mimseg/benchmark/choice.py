@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from mimseg.benchmark.files import read_json, write_json
 from mimseg.errors import UserError
+from mimseg.files import read_json, write_json
 
 
 def read_metric(path: Path, key: str) -> float:

@@ -10,12 +10,12 @@ from typing import Any
 from mimseg.benchmark.charts import COLORS, Line, dot_chart, init_colors, line_chart
 from mimseg.benchmark.choice import point_name, short
 from mimseg.benchmark.curves import read_curve, scalar_files, smooth
-from mimseg.benchmark.files import read_json
 from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.progress import clock
 from mimseg.benchmark.results import label
 from mimseg.benchmark.style import CSS
 from mimseg.benchmark.summary import metric_name, verdict_text
+from mimseg.files import read_json
 
 Report = dict[str, Any]
 

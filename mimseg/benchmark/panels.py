@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mimseg.benchmark.files import read_json, write_json
 from mimseg.errors import UserError
+from mimseg.files import read_json, write_json
 
 
 def load_run(folder: Path) -> tuple[Any, Path]:

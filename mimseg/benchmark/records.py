@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mimseg.benchmark.files import read_json, write_json, write_text
 from mimseg.benchmark.summary import Comparison, Summary, verdict_text
 from mimseg.errors import UserError
+from mimseg.files import read_json, write_json, write_text
 
 BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
 KEYS = ("benchmark", "task", "init", "seed", "metric", "value", "config", "command", "commit")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from mimseg.benchmark.choice import point_name
-from mimseg.benchmark.files import write_json, write_text
 from mimseg.benchmark.page import page
 from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.progress import clock
 from mimseg.benchmark.results import collect, headline, label
 from mimseg.benchmark.summary import metric_name, verdict_text
+from mimseg.files import write_json, write_text
 
 
 def write_report(plan: Plan) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 from mimseg.benchmark.choice import read_metric
 from mimseg.benchmark.environment import environment
-from mimseg.benchmark.files import read_json
 from mimseg.benchmark.plan import RANDOM, Plan
 from mimseg.benchmark.step import StepState
 from mimseg.benchmark.summary import Comparison, Summary, metric_name, verdict_text
+from mimseg.files import read_json
 
 Row = dict[str, Any]
 

@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass, field
 
 from mimseg.benchmark import launch
-from mimseg.benchmark.files import tail
 from mimseg.benchmark.places import Places
 from mimseg.benchmark.step import Step, StepState
 from mimseg.errors import UserError
+from mimseg.files import tail
 
 
 @dataclass

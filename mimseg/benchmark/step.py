@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mimseg.benchmark.files import read_json, write_json
 from mimseg.benchmark.places import Places
+from mimseg.files import read_json, write_json
 
 
 @dataclass

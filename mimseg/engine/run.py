@@ -19,6 +19,7 @@ from torch import nn
 
 from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
 from mimseg.errors import UserError
+from mimseg.files import write_json
 
 
 class _RunHook(Hook):
@@ -86,7 +87,8 @@ def train(cfg: Config, resume: bool = False) -> dict:
         checkpoint=_last_checkpoint(work_dir),
         metrics=_plain(last.metrics),
     )
-    write_json(record_file, record)
+    if is_main_process():
+        write_json(record_file, record)
     return record
 
 
@@ -128,7 +130,8 @@ def test(cfg: Config, checkpoint: str, amp: bool = False) -> dict:
         seconds=round(time.monotonic() - start, 1),
         metrics=_plain(metrics),
     )
-    write_json(Path(cfg.work_dir) / "test.json", record)
+    if is_main_process():
+        write_json(Path(cfg.work_dir) / "test.json", record)
     return record
 
 
@@ -156,15 +159,6 @@ def _told() -> Iterator[None]:
 
 def _bare(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
-
-
-def write_json(path: Path, record: dict) -> None:
-    """Write a record in one piece: a killed process leaves the old one or none."""
-    if not is_main_process():
-        return
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(partial, path)
 
 
 def _last_checkpoint(work_dir: Path) -> str | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from mimseg.engine.prepare import check_config, merge_options
-from mimseg.engine.run import train, write_json
+from mimseg.engine.run import train
 from mimseg.errors import UserError
+from mimseg.files import write_json, write_text
 
 KEYS = {"name", "options", "teacher", "teacher_key", "optimizer"}
 
@@ -42,10 +42,8 @@ def train_stages(cfg: Config, resume: bool = False) -> dict:
         record = train(stage, resume)
     record = {**record, "checkpoint": f"{name}/{record['checkpoint']}"}
     if is_main_process():
-        partial = work_dir / ".last_checkpoint.tmp"
-        partial.write_text(record["checkpoint"])
-        os.replace(partial, work_dir / "last_checkpoint")
-    write_json(work_dir / "done.json", record)
+        write_text(work_dir / "last_checkpoint", record["checkpoint"])
+        write_json(work_dir / "done.json", record)
     return record
 
 

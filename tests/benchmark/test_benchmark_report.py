@@ -11,11 +11,11 @@ from PIL import Image
 from mimseg.benchmark import pictures, records
 from mimseg.benchmark.charts import Line, dot_chart, line_chart
 from mimseg.benchmark.curves import read_curve, smooth
-from mimseg.benchmark.files import write_json
 from mimseg.benchmark.pretrain_panels import compose
 from mimseg.benchmark.results import findings, headline, summarise
 from mimseg.benchmark.summary import Comparison, Summary
 from mimseg.errors import UserError
+from mimseg.files import write_json
 
 TASKS = [{"name": "semseg", "select": "mIoU"}]
 
