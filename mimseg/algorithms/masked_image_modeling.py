@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 import torch
 from mmengine.model import ModuleDict
@@ -72,6 +74,9 @@ class MaskedImageModeling(BaseSelfSupervisor):
         self.bank = TeacherBank({name: _build(cfg) for name, cfg in (teachers or {}).items()})
         for built in self.bank.teachers.values():
             built.bind(self.backbone)
+        source = None if self.masking is None else self.masking.teacher
+        if source is not None and source not in self.bank.teachers:
+            raise UserError("masking.teacher", source, f"one of {list(self.bank.teachers)}")
         self.objectives = ModuleDict()  # mmengine's, which initialises its children
         for cfg in objectives:
             options = {key: value for key, value in cfg.items() if key != "name"}
@@ -86,9 +91,15 @@ class MaskedImageModeling(BaseSelfSupervisor):
     def _objective(self, teacher: str, normalization, head, loss, **options) -> Objective:
         if teacher not in self.bank.teachers:
             raise UserError("objective.teacher", teacher, f"one of {list(self.bank.teachers)}")
-        widths = dict(
-            in_channels=self.backbone.embed_dims, out_channels=self.bank[teacher].out_channels
-        )
+        width = self.bank[teacher].out_channels
+        if isinstance(head, dict) and head.get("out_channels", width) != width:
+            raise UserError(
+                "head.out_channels",
+                head["out_channels"],
+                f"the width or vocabulary of teacher {teacher!r}, {width}",
+                "leave it out: it is taken from the teacher",
+            )
+        widths = dict(in_channels=self.backbone.embed_dims, out_channels=width)
         head = head if isinstance(head, nn.Module) else MODELS.build(head, default_args=widths)
         return Objective(teacher, _build(normalization), head, _build(loss), **options)
 
@@ -119,9 +130,9 @@ class MaskedImageModeling(BaseSelfSupervisor):
         needs = {name: Needs() for name in self.bank.teachers}
         for objective in self.objectives.values():
             needs[objective.teacher] |= objective.teacher_needs
-        if self.masking is not None:
-            needs = {name: need | self.masking.needs for name, need in needs.items()}
-        teachers = self.bank.run(inputs["teacher"], needs)
+        if self.masking is not None and self.masking.teacher is not None:
+            needs[self.masking.teacher] |= self.masking.needs
+        teachers = self.bank.run(inputs, needs)
 
         images = (inputs["student"] - self.mean) / self.std
         mask, num_masked = None, None
@@ -129,9 +140,7 @@ class MaskedImageModeling(BaseSelfSupervisor):
             grid = self.backbone.grid(images)
             mask = self.masking(images.shape[0], grid, images.device, teachers)
             num_masked = self.masking.num_masked(grid)
-        wanted = Needs()
-        for objective in self.objectives.values():
-            wanted |= objective.student_needs
+        wanted = reduce(or_, (o.student_needs for o in self.objectives.values()))
         return self.backbone.encode(images, mask, wanted, num_masked), teachers
 
     def extract_feat(self, inputs: Tensor | dict[str, Tensor]) -> tuple[Tensor, ...]:

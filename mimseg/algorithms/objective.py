@@ -10,7 +10,7 @@ from mimseg.algorithms.outputs import Needs, StudentOutput, TeacherOutput
 from mimseg.errors import UserError
 from mimseg.heads.base import Head
 
-POSITIONS = ("masked", "visible", "all")
+POSITIONS = ("masked", "visible", "all", "cls")
 
 
 class Objective(BaseModule):
@@ -22,8 +22,8 @@ class Objective(BaseModule):
         teacher: the name of the teacher in the algorithm's bank.
         normalization, head, loss: built modules.
         weight: factor of this term in the sum.
-        positions: "masked", "visible" or "all" patches.
-        with_cls: whether the CLS position is predicted as well (dBOT).
+        positions: "masked", "visible" or "all" patches, or "cls": the CLS token alone.
+        with_cls: whether the CLS position is predicted beside the patches (dBOT).
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Objective(BaseModule):
         if positions not in POSITIONS:
             raise UserError("positions", positions, f"one of {POSITIONS}")
         self.teacher, self.weight = teacher, weight
-        self.positions_kind, self.with_cls = positions, with_cls
+        self.positions_kind, self.with_cls = positions, with_cls or positions == "cls"
         self.normalization, self.head = normalization, head
         self.criterion = loss  # `loss` would read like a method
 
@@ -66,7 +66,7 @@ class Objective(BaseModule):
                 f"the student's grid {student.grid}",
                 "give the teacher a view of another size, or another patch size",
             )
-        if self.with_cls and (student.cls is None or not (teacher.cls or teacher.ids is not None)):
+        if self.with_cls and (student.cls is None or not (teacher.cls or teacher.qkv)):
             raise UserError("with_cls", True, "a CLS token in both student and teacher", "drop it")
         positions = self.positions(student)
         prediction = self.head(student, positions)
@@ -77,6 +77,8 @@ class Objective(BaseModule):
         """Flat indices (N,) into the (B * M, 1 + L) sequence, CLS first, row by row."""
         tokens, length = student.tokens, student.length
         rows = tokens.shape[0]
+        if self.positions_kind == "cls":
+            return torch.arange(rows, device=tokens.device) * (1 + length)
         chosen = torch.ones(rows, 1 + length, dtype=torch.bool, device=tokens.device)
         chosen[:, 0] = self.with_cls
         if self.positions_kind != "all" and student.mask is not None:

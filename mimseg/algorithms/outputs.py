@@ -23,12 +23,15 @@ class Needs:
         qkv: blocks whose query, key and value are wanted.
         attention: whether the last block's attention of the CLS token is wanted.
         ids: whether a tokenizer's ids are wanted.
+        tokens: whether the student's final tokens are wanted. Where nobody wants them, it stops
+            at the last q, k and v asked for (TinyMIM). Teachers do not look at it.
     """
 
     layers: frozenset[int] = frozenset()
     qkv: frozenset[int] = frozenset()
     attention: bool = False
     ids: bool = False
+    tokens: bool = True
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -36,6 +39,7 @@ class Needs:
             self.qkv | other.qkv,
             self.attention or other.attention,
             self.ids or other.ids,
+            self.tokens or other.tokens,
         )
 
 
@@ -73,12 +77,14 @@ class StudentOutput:
 
     Args:
         tokens: (B * M, K, C); K = L, or the number of visible patches when masked ones are dropped.
+            Where no head needs the final tokens, those that the last block took in.
         cls: (B * M, C), or None for a student without a CLS token.
         mask: (B * M, L) bool, True = masked; None for a student that saw the full image.
         kept: (B * M, K) indices of the visible patches; None when no patch was dropped.
         grid: (h, w) of the full token grid.
         taps: layer -> tokens (B * M, K, C) after that block.
         qkv: layer -> query, key, value.
+        attention_bias: relative position bias (heads, 1 + L, 1 + L) that all blocks share, if any.
     """
 
     tokens: Tensor
@@ -88,6 +94,7 @@ class StudentOutput:
     grid: tuple[int, int]
     taps: dict[int, Tensor] = field(default_factory=dict)
     qkv: dict[int, QKV] = field(default_factory=dict)
+    attention_bias: Tensor | None = None
 
     @property
     def length(self) -> int:

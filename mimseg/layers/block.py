@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mimseg.errors import UserError
 from mimseg.layers.drop_path import DropPath
 
 
@@ -34,19 +35,32 @@ class Attention(nn.Module):
         qkv_bias: whether query, key and value have a bias.
         layer_scale: initial layer scale; 0 for none.
         drop_path: drop path rate of the branch.
+        table_rows: rows of a relative position table of this block's own; 0 for none.
+
+    Raises:
+        UserError: the head count does not divide the width.
     """
 
     def __init__(
-        self, dims: int, num_heads: int, qkv_bias: bool, layer_scale: float, drop_path: float
+        self,
+        dims: int,
+        num_heads: int,
+        qkv_bias: bool,
+        layer_scale: float,
+        drop_path: float,
+        table_rows: int = 0,
     ) -> None:
         super().__init__()
         if dims % num_heads:
-            raise ValueError(f"num_heads = {num_heads}: expected a divisor of the width {dims}")
+            raise UserError("num_heads", num_heads, f"a divisor of the width {dims}")
         self.num_heads = num_heads
         self.qkv = nn.Linear(dims, dims * 3, bias=qkv_bias)
         self.proj = nn.Linear(dims, dims)
         self.gamma1 = _layer_scale(dims, layer_scale)
         self.drop_path = DropPath(drop_path)
+        self.relative_position_bias_table = (
+            nn.Parameter(torch.zeros(table_rows, num_heads)) if table_rows else None
+        )
 
     def split_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, L, C) -> query, key, value, each (B, heads, L, C / heads)."""
@@ -56,6 +70,7 @@ class Attention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """The residual branch (B, L, C) from query, key, value and an additive bias."""
+        bias = None if bias is None else bias.to(q.dtype)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         x = self.proj(x.transpose(1, 2).flatten(2))
         return self.drop_path(self.gamma1(x))
@@ -88,6 +103,7 @@ class TransformerBlock(nn.Module):
         layer_scale: initial layer scale; 0 for none.
         drop_path: drop path rate.
         norm_eps: epsilon of the layer norms.
+        table_rows: rows of a relative position table of this block's own; 0 for none.
     """
 
     def __init__(
@@ -99,10 +115,11 @@ class TransformerBlock(nn.Module):
         layer_scale: float = 0.0,
         drop_path: float = 0.0,
         norm_eps: float = 1e-6,
+        table_rows: int = 0,
     ) -> None:
         super().__init__()
         self.ln1 = nn.LayerNorm(dims, eps=norm_eps)
-        self.attn = Attention(dims, num_heads, qkv_bias, layer_scale, drop_path)
+        self.attn = Attention(dims, num_heads, qkv_bias, layer_scale, drop_path, table_rows)
         self.ln2 = nn.LayerNorm(dims, eps=norm_eps)
         self.ffn = FeedForward(dims, hidden, layer_scale, drop_path)
 
@@ -114,6 +131,10 @@ class TransformerBlock(nn.Module):
         self, x: Tensor, bias: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Like `forward`, with this block's query, key and value beside the output."""
-        q, k, v = self.attn.split_heads(self.ln1(x))
+        q, k, v = self.query_key_value(x)
         x = x + self.attn.attend(q, k, v, bias)
         return x + self.ffn(self.ln2(x)), (q, k, v)
+
+    def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value of the block's input (B, L, C), each (B, heads, L, C / heads)."""
+        return self.attn.split_heads(self.ln1(x))

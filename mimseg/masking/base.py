@@ -19,7 +19,12 @@ class Masking(nn.Module):
     Args:
         num_masks: M, masks an image.
         seed: fixes the masks; None draws a seed when weights are initialised.
+
+    Attributes:
+        teacher: the teacher whose output the masks are drawn from, for those that need one.
     """
+
+    teacher: str | None = None
 
     def __init__(self, num_masks: int = 1, seed: int | None = None) -> None:
         super().__init__()
@@ -41,7 +46,7 @@ class Masking(nn.Module):
 
     @property
     def needs(self) -> Needs:
-        """What the generator wants from a teacher."""
+        """What the generator wants from its teacher."""
         return Needs()
 
     def num_masked(self, grid: tuple[int, int]) -> int | None:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch.nn.functional as F
 from torch import Tensor
 
+from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.normalizations.base import Normalization
 from mimseg.registry import MODELS
 
 
 @MODELS.register_module()
 class NoNormalization(Normalization):
-    """The teacher's tokens, unchanged (the mean over layers, where there are several)."""
+    """The teacher's tokens, unchanged (the mean over layers, where there are several).
+
+    Args:
+        layers: the teacher's blocks that make up the target.
+        ids: hand on a tokenizer's ids instead of tokens.
+    """
+
+    def __init__(self, layers: Sequence[int] = (-1,), ids: bool = False) -> None:
+        super().__init__(() if ids else layers)
+        self.ids = ids
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(layers=frozenset(self.layers), ids=self.ids)
+
+    def forward(self, teacher: TeacherOutput) -> Tensor:
+        """Tokens (B, 1 + L, D) in float32, or ids (B, 1 + L), -1 for the CLS token, which has none."""
+        return F.pad(teacher.ids, (1, 0), value=-1) if self.ids else super().forward(teacher)
 
     def normalize(self, tokens: Tensor) -> Tensor:
         return tokens

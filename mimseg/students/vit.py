@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -14,10 +16,16 @@ from mimseg.errors import UserError
 from mimseg.layers.block import TransformerBlock
 from mimseg.layers.patch_embed import PatchEmbed
 from mimseg.layers.position import resize_position_embedding, sincos_position_embedding
+from mimseg.layers.relative_position import (
+    RelativePositionTable,
+    relative_position_index,
+    resize_relative_table,
+    table_size,
+)
 from mimseg.layers.visible import visible_indices
 from mimseg.registry import MODELS
 from mimseg.students.archs import ARCHS
-from mimseg.students.weights import draw_weights, load_pretrained, resize_tables
+from mimseg.students.weights import SCHEMES, draw_weights, load_pretrained, resize_tables
 
 
 @MODELS.register_module()
@@ -36,10 +44,14 @@ class ViT(BaseModule):
         mask_mode: what happens to a masked patch: "drop" leaves it out (MAE, dBOT), "token" puts a
             learned mask token in its place (BEiT, MaskDistill).
         pos_embed: "sincos" (fixed), "learned" or "none".
+        rel_pos_bias: relative position bias: "none", "shared" by all blocks, or "per_block".
         with_cls_token: whether a CLS token is put first.
         qkv_bias: whether query, key and value have a bias.
         layer_scale: initial layer scale, 0 for none.
-        drop_path_rate: drop path rate of the last block; it grows linearly from 0.
+        drop_path_rate: drop path rate of the last block.
+        drop_path_schedule: "linear" growth from 0 in the first block, or "constant" (TinyMIM).
+        last_block_heads: head count of the last block, where it differs (TinyMIM's relations).
+        weight_init: "mae" (Xavier uniform) or "beit" (normal, deeper residual branches smaller).
         final_norm: whether the last block's output is normalised.
         norm_eps: epsilon of the layer norms.
         out_indices: blocks whose maps `forward` returns; negative ones count from the end.
@@ -56,10 +68,14 @@ class ViT(BaseModule):
         in_channels: int = 3,
         mask_mode: str = "drop",
         pos_embed: str = "sincos",
+        rel_pos_bias: str = "none",
         with_cls_token: bool = True,
         qkv_bias: bool = True,
         layer_scale: float = 0.0,
         drop_path_rate: float = 0.0,
+        drop_path_schedule: str = "linear",
+        last_block_heads: int | None = None,
+        weight_init: str = "mae",
         final_norm: bool = True,
         norm_eps: float = 1e-6,
         out_indices: Sequence[int] = (-1,),
@@ -73,13 +89,16 @@ class ViT(BaseModule):
             arch = ARCHS[arch]
         _expect("mask_mode", mask_mode, ("drop", "token"))
         _expect("pos_embed", pos_embed, ("sincos", "learned", "none"))
+        _expect("rel_pos_bias", rel_pos_bias, ("none", "shared", "per_block"))
+        _expect("drop_path_schedule", drop_path_schedule, ("linear", "constant"))
+        _expect("weight_init", weight_init, SCHEMES)
         _expect("out_type", out_type, ("featmap", "cls_token", "raw"))
         dims, depth = arch["embed_dims"], arch["num_layers"]
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.embed_dims, self.num_layers, self.patch_size = dims, depth, patch_size
         self.base_grid = (-(-height // patch_size), -(-width // patch_size))
         self.mask_mode, self.pos_kind, self.out_type = mask_mode, pos_embed, out_type
-        self.activation_checkpointing = activation_checkpointing
+        self.activation_checkpointing, self.weight_init = activation_checkpointing, weight_init
         self.out_indices = tuple(self.block_index(i) for i in out_indices)
 
         self.patch_embed = PatchEmbed(in_channels, dims, patch_size)
@@ -89,26 +108,40 @@ class ViT(BaseModule):
         if pos_embed != "none":
             table = sincos_position_embedding(self.base_grid, dims, with_cls_token)
             self.pos_embed = nn.Parameter(table, requires_grad=pos_embed == "learned")
+        heads, rows = arch["num_heads"], table_size(self.base_grid)
+        self.rel_pos_kind = rel_pos_bias
+        self.rel_pos_bias = (
+            RelativePositionTable(self.base_grid, heads) if rel_pos_bias == "shared" else None
+        )
+        if self.rel_pos_bias is not None and last_block_heads not in (None, heads):
+            raise UserError(
+                "backbone.last_block_heads",
+                last_block_heads,
+                f"the other blocks' {heads}, which share one table",
+                "rel_pos_bias='per_block' or 'none'",
+            )
         self.layers = nn.ModuleList(
             TransformerBlock(
                 dims,
-                arch["num_heads"],
+                (last_block_heads or heads) if i == depth - 1 else heads,
                 arch["feedforward_channels"],
                 qkv_bias,
                 layer_scale,
-                drop_path_rate * i / max(depth - 1, 1),
+                drop_path_rate * (i / max(depth - 1, 1) if drop_path_schedule == "linear" else 1),
                 norm_eps,
+                rows if rel_pos_bias == "per_block" else 0,
             )
             for i in range(depth)
         )
         self.ln1 = nn.LayerNorm(dims, eps=norm_eps) if final_norm else None
         self._resized_pos: tuple | None = None
+        self._offsets: dict[tuple, Tensor] = {}  # not state: index of the relative positions
         self._register_load_state_dict_pre_hook(self._resize_on_load)
 
     # ------------------------------------------------------------------ weights
 
     def init_weights(self) -> None:
-        """Draw every weight anew (MAE's scheme), then load `init_cfg`'s checkpoint, if any.
+        """Draw every weight anew, then load `init_cfg`'s checkpoint, if any.
 
         Loading comes last, so that nothing overwrites what was loaded.
         """
@@ -175,8 +208,9 @@ class ViT(BaseModule):
             kept = visible_indices(mask, num_masked)
             x = x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
         x = self._prepend_cls(x, pos)
-        x, taps, qkv = self._run_blocks(x, needs, self.num_layers - 1)
-        if self.ln1 is not None:
+        bias = self._shared_bias(grid)
+        x, taps, qkv = self._run_blocks(x, grid, needs, bias, kept=kept)
+        if self.ln1 is not None and needs.tokens:
             x = self.ln1(x)
         first = int(self.cls_token is not None)
         return StudentOutput(
@@ -187,6 +221,7 @@ class ViT(BaseModule):
             grid=grid,
             taps={layer: tap[:, first:] for layer, tap in taps.items()},
             qkv=qkv,
+            attention_bias=bias,
         )
 
     def tap(self, images: Tensor, needs: Needs) -> tuple[tuple[int, int], dict, dict]:
@@ -198,8 +233,8 @@ class ViT(BaseModule):
         x, grid = self.patch_embed(images)
         x, pos = self._add_position(x, grid)
         x = self._prepend_cls(x, pos)
-        wanted = [self.block_index(i) for i in needs.layers | needs.qkv]
-        _, taps, qkv = self._run_blocks(x, needs, max(wanted, default=-1))
+        needs = replace(needs, tokens=False)
+        _, taps, qkv = self._run_blocks(x, grid, needs, self._shared_bias(grid))
         return grid, taps, qkv
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -261,19 +296,59 @@ class ViT(BaseModule):
             self._resized_pos = (key, table)
         return self._resized_pos[1]
 
-    def _run_blocks(self, x: Tensor, needs: Needs, last: int) -> tuple[Tensor, dict, dict]:
+    def _shared_bias(self, grid: tuple[int, int]) -> Tensor | None:
+        if self.rel_pos_bias is None:
+            return None
+        return self._bias(self.rel_pos_bias.relative_position_bias_table, grid)
+
+    def _bias(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The table's bias on a grid, (heads, [1 +] L, [1 +] L)."""
+        key = (grid, table.device)
+        if key not in self._offsets:
+            index = relative_position_index(grid, self.cls_token is not None)
+            self._offsets[key] = index.to(table.device)
+        return resize_relative_table(table, self.base_grid, grid)[self._offsets[key]].permute(
+            2, 0, 1
+        )
+
+    def _run_blocks(
+        self,
+        x: Tensor,
+        grid: tuple[int, int],
+        needs: Needs,
+        shared: Tensor | None,
+        kept: Tensor | None = None,
+    ) -> tuple[Tensor, dict, dict]:
+        """Run the blocks as far as needed: to the end for tokens, else to the last tap."""
         layers, tapped = self._asked(needs.layers), self._asked(needs.qkv)
         taps, qkv = dict.fromkeys(layers.get(-1, ()), x), {}
+        last = self.num_layers - 1
+        if not needs.tokens:
+            last = max([-1, *layers, *tapped])
+        picked = None if shared is None else self._visible_bias(shared, kept)
         for index, block in enumerate(self.layers[: last + 1]):
+            if index == last and index in tapped and not needs.tokens and index not in layers:
+                qkv |= dict.fromkeys(tapped[index], block.query_key_value(x))
+                break
+            own = block.attn.relative_position_bias_table
+            bias = picked if own is None else self._visible_bias(self._bias(own, grid), kept)
             if index in tapped:
-                x, found = block.forward_tapped(x)
+                x, found = block.forward_tapped(x, bias)
                 qkv |= dict.fromkeys(tapped[index], found)
             elif self.activation_checkpointing and self.training:
-                x = checkpoint(block, x, use_reentrant=False)
+                x = checkpoint(block, x, bias, use_reentrant=False)
             else:
-                x = block(x)
+                x = block(x, bias)
             taps |= dict.fromkeys(layers.get(index, ()), x)
         return x, taps, qkv
+
+    def _visible_bias(self, bias: Tensor, kept: Tensor | None) -> Tensor:
+        """The bias among visible tokens, (B * M, heads, K, K), where patches were dropped."""
+        if kept is None:
+            return bias
+        if self.cls_token is not None:
+            kept = F.pad(kept + 1, (1, 0))
+        return bias[:, kept[:, :, None], kept[:, None, :]].transpose(0, 1)
 
 
 def _expect(key: str, value: object, allowed: Sequence[str] | dict) -> None:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
 
 from mimseg.errors import UserError
 from mimseg.layers.block import LayerScale
 from mimseg.layers.position import resize_position_embedding, sincos_position_embedding
+from mimseg.layers.relative_position import CLS_ROWS, resize_relative_table
 
 
 def draw_weights(vit: nn.Module) -> None:
-    """MAE's scheme: Xavier uniform for linear layers and patches, normal (0.02) for tokens."""
+    """Draw every weight by `vit.weight_init`; position tables start as fixed, drawn or zero."""
+    SCHEMES[vit.weight_init](vit)
     for module in vit.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         elif isinstance(module, LayerScale):
             nn.init.constant_(module.weight, module.value)
-    projection = vit.patch_embed.projection
-    nn.init.xavier_uniform_(projection.weight.data.flatten(1))
-    nn.init.zeros_(projection.bias)
+        table = getattr(module, "relative_position_bias_table", None)
+        if table is not None:
+            nn.init.zeros_(table)
     for token in (vit.cls_token, vit.mask_token):
         if token is not None:
             nn.init.normal_(token, std=0.02)
@@ -33,6 +34,36 @@ def draw_weights(vit: nn.Module) -> None:
         with_cls = vit.cls_token is not None
         table = sincos_position_embedding(vit.base_grid, vit.embed_dims, with_cls)
         vit.pos_embed.data.copy_(table)
+
+
+def _mae(vit: nn.Module) -> None:
+    """Xavier uniform for linear layers and patches."""
+    _linear(vit, nn.init.xavier_uniform_)
+
+
+def _beit(vit: nn.Module) -> None:
+    """Truncated normal (0.02); block n's residual branches divided by sqrt(2 n), n from 1.
+
+    arXiv 2106.08254, section 2.5.
+    """
+    _linear(vit, lambda weight: nn.init.trunc_normal_(weight, std=0.02, a=-0.02, b=0.02))
+    with torch.no_grad():
+        for number, block in enumerate(vit.layers, 1):
+            block.attn.proj.weight.div_((2 * number) ** 0.5)
+            block.ffn.layers[1].weight.div_((2 * number) ** 0.5)
+
+
+SCHEMES = {"mae": _mae, "beit": _beit}
+
+
+def _linear(vit: nn.Module, draw: Callable[[Tensor], object]) -> None:
+    for module in vit.modules():
+        if isinstance(module, nn.Linear):
+            draw(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    draw(vit.patch_embed.projection.weight.data.flatten(1))
+    nn.init.zeros_(vit.patch_embed.projection.bias)
 
 
 def load_pretrained(vit: nn.Module) -> None:
@@ -48,11 +79,40 @@ def load_pretrained(vit: nn.Module) -> None:
 
 
 def resize_tables(vit: nn.Module, state: dict, prefix: str) -> list[str]:
-    """Resize `pos_embed` in `state` to the model's grid; return the names of what was resized.
+    """Fit position tables in `state` to the model, in place; return the names of what changed.
+
+    `pos_embed` and relative position tables are resized; a shared relative table is copied to each
+    block of a model that has one a block.
 
     A checkpoint does not say its grid: it is taken to be square where the length is a square, else
     of our own grid's proportions. A table that fits neither way is left for the loader to refuse.
     """
+    changed = _resize_absolute(vit, state, prefix)
+    shared = f"{prefix}rel_pos_bias.relative_position_bias_table"
+    if shared in state and vit.rel_pos_kind == "per_block":
+        table = state.pop(shared)
+        for index in range(vit.num_layers):
+            name = f"{prefix}layers.{index}.attn.relative_position_bias_table"
+            state[name] = table.clone()
+            changed.append(name)
+    tables = [n for n in state if n.startswith(prefix) and n.endswith("position_bias_table")]
+    for name in tables if vit.rel_pos_kind != "none" else ():
+        old = _square_table(state[name])
+        if old is not None and old != vit.base_grid:
+            state[name] = resize_relative_table(state[name], old, vit.base_grid)
+            changed.append(name)
+    return list(dict.fromkeys(changed))
+
+
+def _square_table(table: Tensor) -> tuple[int, int] | None:
+    """The square grid a relative position table was made for, or None."""
+    offsets = round((table.shape[0] - CLS_ROWS) ** 0.5)
+    if table.ndim != 2 or offsets**2 != table.shape[0] - CLS_ROWS or not offsets % 2:
+        return None
+    return (offsets // 2 + 1,) * 2
+
+
+def _resize_absolute(vit: nn.Module, state: dict, prefix: str) -> list[str]:
     name = f"{prefix}pos_embed"
     if vit.pos_embed is None or name not in state or state[name].ndim != 3:
         return []

@@ -50,9 +50,12 @@ class TeacherBank:
         self._freeze()
 
     @torch.no_grad()
-    def run(self, images: Tensor, needs: dict[str, Needs]) -> dict[str, TeacherOutput]:
-        """Run each teacher once on (B, 3, H, W) images in [0, 1], under the caller's autocast."""
-        return {name: teacher(images, needs[name]) for name, teacher in self.teachers.items()}
+    def run(self, views: dict[str, Tensor], needs: dict[str, Needs]) -> dict[str, TeacherOutput]:
+        """Run each teacher once on its view (B, 3, H, W) in [0, 1], under the caller's autocast."""
+        return {
+            name: teacher(views.get(teacher.view, views["teacher"]), needs[name])
+            for name, teacher in self.teachers.items()
+        }
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a checkpoint holds: the tensors of saved teachers, the file hash of the others."""

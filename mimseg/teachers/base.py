@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mimseg.algorithms.outputs import Needs, TeacherOutput
@@ -21,6 +22,9 @@ class Teacher(nn.Module):
 
     Args:
         mean, std: RGB normalisation of this network, for images in [0, 1].
+        input_size: side of the images this network sees: the view is resized, antialiased and
+            bicubic (196 for a /14 teacher of a 14x14 grid). None takes the view as it is.
+        view: which of the batch's views it sees; one that the data lacks is the "teacher" view.
 
     Attributes:
         out_channels: D, the width of the targets; known after `bind`.
@@ -35,8 +39,11 @@ class Teacher(nn.Module):
         self,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        input_size: int | None = None,
+        view: str = "teacher",
     ) -> None:
         super().__init__()
+        self.input_size, self.view = input_size, view
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -52,6 +59,9 @@ class Teacher(nn.Module):
 
     def forward(self, images: Tensor, needs: Needs) -> TeacherOutput:
         """(B, 3, H, W) in [0, 1] -> targets; subclasses implement `targets`."""
+        if self.input_size and images.shape[2:] != (self.input_size, self.input_size):
+            size = (self.input_size, self.input_size)
+            images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
         return self.targets((images - self.mean) / self.std, needs)
 
     def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:
