@@ -85,6 +85,8 @@ class MaskedImageModeling(BaseSelfSupervisor):
                 raise UserError("model.objectives", cfg.get("name"), "a name for each objective")
             _expect_all(f"objectives ({name})", {k: options.get(k) for k in SLOTS})
             self.objectives[name] = self._objective(**options)
+        for name, need in self._teacher_needs().items():
+            self.bank[name].check(name, need)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -101,7 +103,10 @@ class MaskedImageModeling(BaseSelfSupervisor):
             )
         widths = dict(in_channels=self.backbone.embed_dims, out_channels=width)
         head = head if isinstance(head, nn.Module) else MODELS.build(head, default_args=widths)
-        return Objective(teacher, _build(normalization), head, _build(loss), **options)
+        objective = Objective(teacher, _build(normalization), head, _build(loss), **options)
+        masked = self.masking is not None
+        head.check(self.backbone, objective.positions_kind, masked, self.bank[teacher])
+        return objective
 
     def init_weights(self) -> None:
         """Initialise student, masks and heads, then draw or load the teachers, last of all."""
@@ -126,13 +131,39 @@ class MaskedImageModeling(BaseSelfSupervisor):
             for name, objective in self.objectives.items()
         }
 
-    def _run(self, inputs: dict[str, Tensor]):
+    def _teacher_needs(self) -> dict[str, Needs]:
         needs = {name: Needs() for name in self.bank.teachers}
         for objective in self.objectives.values():
             needs[objective.teacher] |= objective.teacher_needs
         if self.masking is not None and self.masking.teacher is not None:
             needs[self.masking.teacher] |= self.masking.needs
-        teachers = self.bank.run(inputs, needs)
+        return needs
+
+    def check_views(self, sizes: dict[str, tuple[int, int]]) -> None:
+        """Refuse, before the first batch, images that the slots cannot meet on.
+
+        Args:
+            sizes: view -> (H, W) in pixels; "student" and, where it differs, "teacher".
+
+        Raises:
+            UserError: a mask without masked or visible patches, or a teacher with another grid.
+        """
+        grid = self.backbone.grid_of(*sizes["student"])
+        if self.masking is not None:
+            self.masking.num_masked(grid)
+        for name, teacher in self.bank.teachers.items():
+            size = sizes.get(teacher.view, sizes.get("teacher", sizes["student"]))
+            theirs = teacher.grid_of(*size)
+            if theirs != grid:
+                raise UserError(
+                    f"teacher ({name})",
+                    f"grid {theirs[0]}x{theirs[1]} from a view of {size[0]}x{size[1]} pixels",
+                    f"the student's grid {grid[0]}x{grid[1]}",
+                    "set the teacher's input_size, or the size of its view in the pipeline",
+                )
+
+    def _run(self, inputs: dict[str, Tensor]):
+        teachers = self.bank.run(inputs, self._teacher_needs())
 
         images = (inputs["student"] - self.mean) / self.std
         mask, num_masked = None, None

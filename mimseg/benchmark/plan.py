@@ -21,7 +21,8 @@ class Plan:
 
     First `prepare`, then each of `pretrain`; then for each task and initialisation the grid with
     the first seed, the other seeds at the point that validation chose, and one reading of the test
-    split a seed; then the pictures and `extra`.
+    split a seed; then the pictures and `extra`. In a pretraining, `after` names those that must be
+    finished first, such as its teachers, and `panels=False` leaves out pictures of its predictions.
 
     Args:
         config: the benchmark's config, see configs/benchmark/.
@@ -130,7 +131,7 @@ class Plan:
             dict(item.get("options", {})),
             flags=list(item.get("flags", [])),
             kind=f"pretrain-{item['name']}",
-            needs=self._prepared(item),
+            needs=[*self._prepared(item), *(f"pretrain-{name}" for name in item.get("after", []))],
             facts={"init": item["name"]},
         )
 
@@ -207,7 +208,7 @@ class Plan:
 
     def _pictures(self) -> None:
         for name, item in self.pretrains.items():
-            if "checkpoint" not in item:
+            if "checkpoint" not in item and item.get("panels", True):
                 run = f"pretrain-{name}"
                 words = ["--run", f"{name}={self.places.work_dir / run}"]
                 self._panels(run, "pretrain", [run], lambda w=words: (w, []))

@@ -141,3 +141,13 @@ def _check_type(key: str, value: str) -> None:
             "a name that mimseg registers",
             f"did you mean mimseg.{near[0]}?" if near else "one of " + ", ".join(names),
         )
+
+
+def view_sizes(cfg: Config) -> dict[str, tuple[int, int]]:
+    """View -> (H, W) that the training pipeline's mimseg.MIMViews makes; empty without one."""
+    pipeline = cfg.train_dataloader.dataset.get("pipeline", [])
+    for step in pipeline:
+        if step.get("type") == "mimseg.MIMViews":
+            views = {name: step.get(name) for name in ("student", "teacher")}
+            return {name: (view["size"],) * 2 for name, view in views.items() if view}
+    return {}

@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
+from mimseg.engine.prepare import view_sizes
 from mimseg.errors import UserError
 from mimseg.files import write_json
 
@@ -69,6 +70,9 @@ def train(cfg: Config, resume: bool = False) -> dict:
     runner = build_runner(cfg)
     last = _RunHook()
     runner.register_hook(last)
+    check_views = getattr(_bare(runner.model), "check_views", None)
+    if check_views is not None and (sizes := view_sizes(cfg)):
+        check_views(sizes)
     with _told():
         if len(runner.train_loop.dataloader) == 0:
             raise UserError(

@@ -6,16 +6,49 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mimseg.algorithms.outputs import Needs, StudentOutput, TeacherOutput
+from mimseg.errors import UserError
 
 
 class Head(BaseModule):
     """Base of the heads.
 
     Positions are flat indices (N,) into the (B * M, 1 + L) sequence, CLS first.
+
+    Attributes:
+        predicts_dropped: whether it can predict where the student dropped the patch.
     """
 
     student_needs = Needs()
     teacher_needs = Needs()
+    predicts_dropped = False
+
+    def check(
+        self,
+        backbone: nn.Module,
+        positions: str,
+        masked: bool,
+        teacher: nn.Module | None = None,
+    ) -> None:
+        """Refuse, when the model is built, what this head cannot serve.
+
+        Args:
+            backbone: the student.
+            positions: "masked", "visible", "all" or "cls".
+            masked: whether the student sees masked images.
+            teacher: the teacher of the same objective.
+
+        Raises:
+            UserError: predictions are asked for at patches that the student drops.
+        """
+        if self.predicts_dropped or positions not in ("masked", "all"):
+            return
+        if masked and backbone.mask_mode == "drop":
+            raise UserError(
+                "head.type",
+                f"mimseg.{type(self).__name__}",
+                "a head that fills in the patches that the student drops",
+                "mimseg.DecoderHead, or backbone.mask_mode='token', or positions='visible'",
+            )
 
     def forward(self, student: StudentOutput, positions: Tensor) -> Tensor:
         """Predictions (N, D) at the positions."""

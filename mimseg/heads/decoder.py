@@ -20,6 +20,8 @@ class DecoderHead(Head):
     and the whole sequence, CLS included, goes through transformer blocks. The last projection is
     computed at the chosen positions alone.
 
+    A decoder with other blocks overrides `_block` and `forward`.
+
     Args:
         in_channels: C, the student's width (filled in by the algorithm).
         out_channels: D, the target's width (filled in by the algorithm).
@@ -27,6 +29,8 @@ class DecoderHead(Head):
         drop_path_rate: drop path rate of the last block; it grows linearly from 0.
         norm_eps: epsilon of the layer norms.
     """
+
+    predicts_dropped = True
 
     def __init__(
         self,
@@ -45,7 +49,7 @@ class DecoderHead(Head):
         self.embed = nn.Linear(in_channels, embed_dims)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.layers = nn.ModuleList(
-            TransformerBlock(
+            self._block(
                 embed_dims,
                 num_heads,
                 int(mlp_ratio * embed_dims),
@@ -57,6 +61,9 @@ class DecoderHead(Head):
         self.norm = nn.LayerNorm(embed_dims, eps=norm_eps)
         self.projection = nn.Linear(embed_dims, out_channels)
         self._positions: dict[tuple, Tensor] = {}  # not state: a fixed table for each grid
+
+    def _block(self, *args: int, **options: float) -> nn.Module:
+        return TransformerBlock(*args, **options)
 
     def init_weights(self) -> None:
         """Xavier uniform for linear layers, normal with std 0.02 for the mask token (MAE)."""

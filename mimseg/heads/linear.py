@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from mimseg.algorithms.outputs import StudentOutput
-from mimseg.heads.base import Head
+from mimseg.heads.token import TokenHead
 from mimseg.registry import MODELS
 
 
 @MODELS.register_module()
-class LinearHead(Head):
+class LinearHead(TokenHead):
     """Project each chosen token to the target's width.
 
     Args:
@@ -23,24 +22,6 @@ class LinearHead(Head):
         super().__init__(init_cfg)
         self.projection = nn.Linear(in_channels, out_channels)
 
-    def init_weights(self) -> None:
-        """Truncated normal, std 0.02 (BEiT's scheme)."""
-        nn.init.trunc_normal_(self.projection.weight, std=0.02)
-        nn.init.zeros_(self.projection.bias)
-        self._is_init = True
-
     def forward(self, student: StudentOutput, positions: Tensor) -> Tensor:
-        """Predictions (N, D).
-
-        Raises:
-            ValueError: the student dropped its masked patches, so it has no token there.
-        """
-        if student.kept is not None:
-            raise ValueError(
-                "head.type = 'mimseg.LinearHead': the student dropped the masked patches; use "
-                "mimseg.DecoderHead, or backbone.mask_mode='token'"
-            )
-        tokens = student.tokens
-        cls = tokens.new_zeros(tokens[:, 0].shape) if student.cls is None else student.cls
-        sequence = torch.cat([cls[:, None], tokens], dim=1).flatten(0, 1)
-        return self.projection(sequence[positions])
+        """Predictions (N, D)."""
+        return self.projection(self.read(student, positions))

@@ -36,7 +36,11 @@ def sincos_position_embedding(grid: tuple[int, int], dims: int, with_cls: bool) 
 
 
 def resize_position_embedding(
-    embed: Tensor, old: tuple[int, int], new: tuple[int, int], with_cls: bool
+    embed: Tensor,
+    old: tuple[int, int],
+    new: tuple[int, int],
+    with_cls: bool,
+    shifted: bool = False,
 ) -> Tensor:
     """Resize a table bicubically from one grid to another; the CLS row is kept.
 
@@ -44,6 +48,8 @@ def resize_position_embedding(
         embed: (1, old_h * old_w [+ 1], C).
         old, new: grids (h, w).
         with_cls: whether the first row belongs to the CLS token.
+        shifted: sample at steps of old / (new + 0.1) instead of old / new, as DINO's code and its
+            heirs do (BEiT v2's and dBOT's CLIP teachers, detection backbones).
 
     Returns:
         (1, new_h * new_w [+ 1], C) in the dtype of `embed`.
@@ -52,6 +58,10 @@ def resize_position_embedding(
         return embed
     cls, patches = embed[:, : int(with_cls)], embed[:, int(with_cls) :]
     maps = patches.float().reshape(1, *old, -1).permute(0, 3, 1, 2)
-    maps = F.interpolate(maps, size=new, mode="bicubic", align_corners=False)
+    if shifted:
+        scale = tuple((n + 0.1) / o for n, o in zip(new, old, strict=True))
+        maps = F.interpolate(maps, scale_factor=scale, mode="bicubic", align_corners=False)
+    else:
+        maps = F.interpolate(maps, size=new, mode="bicubic", align_corners=False)
     patches = maps.flatten(2).transpose(1, 2).to(embed.dtype)
     return torch.cat([cls, patches], dim=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mimseg.losses.per_position import per_position
 from mimseg.registry import MODELS
 
 
@@ -21,8 +22,8 @@ class SmoothL1Loss(nn.Module):
         self.beta = beta
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """(N, D), (N, D) -> (N,), float32."""
+        """(N, ..., D), (N, ..., D) -> (N,), float32."""
         loss = F.smooth_l1_loss(
             prediction.float(), target.float(), beta=self.beta, reduction="none"
         )
-        return loss.mean(-1)
+        return per_position(loss)

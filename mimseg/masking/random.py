@@ -7,40 +7,42 @@ from torch import Tensor
 
 from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
-from mimseg.masking.base import Masking
+from mimseg.masking.ratio import RatioMasking, highest
 from mimseg.registry import MODELS
 
 
 @MODELS.register_module()
-class RandomMasking(Masking):
+class RandomMasking(RatioMasking):
     """Mask a fixed share of the patches, uniformly at random (arXiv 2111.06377, section 3).
 
     Args:
         ratio: share of masked patches; L - int(L * (1 - ratio)) of L are masked, as in MAE.
         num_masks: M, masks an image.
         seed: fixes the masks.
+        unit: side, in patches, of the squares that are masked as a whole: 2 masks squares of 32 px
+            where a patch has 16 (SimMIM, arXiv 2111.09886, section 3.2). The count is that of
+            the squares, and exact.
 
     Raises:
-        UserError: a ratio outside (0, 1), or one that leaves nothing masked or visible on a grid.
+        UserError: a ratio outside (0, 1), or one that leaves nothing masked or visible on a grid;
+            a grid that is not a whole number of units.
     """
 
-    def __init__(self, ratio: float = 0.75, num_masks: int = 1, seed: int | None = None) -> None:
-        super().__init__(num_masks, seed)
-        if not 0 < ratio < 1:
-            raise UserError("masking.ratio", ratio, "a share between 0 and 1, both excluded")
-        self.ratio = ratio
+    def __init__(
+        self,
+        ratio: float = 0.75,
+        num_masks: int = 1,
+        seed: int | None = None,
+        unit: int = 1,
+    ) -> None:
+        super().__init__(ratio, num_masks, seed)
+        if unit < 1:
+            raise UserError("masking.unit", unit, "a number of patches of 1 or more")
+        self.unit = unit
 
     def num_masked(self, grid: tuple[int, int]) -> int:
-        length = grid[0] * grid[1]
-        masked = length - int(length * (1 - self.ratio))
-        if not 0 < masked < length:
-            raise UserError(
-                "masking.ratio",
-                self.ratio,
-                f"a share that leaves masked and visible patches on a {grid[0]}x{grid[1]} grid",
-                "another ratio, a larger image or a smaller patch",
-            )
-        return masked
+        units = self._units(grid)
+        return self.checked_share(units[0] * units[1], grid) * self.unit**2
 
     def draw(
         self,
@@ -49,7 +51,21 @@ class RandomMasking(Masking):
         generator: torch.Generator,
         teachers: dict[str, TeacherOutput],
     ) -> Tensor:
-        noise = torch.rand(count, grid[0] * grid[1], generator=generator, device=generator.device)
-        masked = noise.argsort(dim=1)[:, : self.num_masked(grid)]
-        mask = torch.zeros_like(noise, dtype=torch.bool)
-        return mask.scatter_(1, masked, True)
+        masked = self.num_masked(grid) // self.unit**2
+        units = self._units(grid)
+        noise = torch.rand(count, units[0] * units[1], generator=generator, device=generator.device)
+        mask = highest(-noise, masked)
+        if self.unit > 1:
+            mask = mask.view(count, *units)
+            mask = mask.repeat_interleave(self.unit, 1).repeat_interleave(self.unit, 2).flatten(1)
+        return mask
+
+    def _units(self, grid: tuple[int, int]) -> tuple[int, int]:
+        if grid[0] % self.unit or grid[1] % self.unit:
+            raise UserError(
+                "masking.unit",
+                self.unit,
+                f"a number of patches that divides both sides of the {grid[0]}x{grid[1]} grid",
+                "another unit, or another image size",
+            )
+        return grid[0] // self.unit, grid[1] // self.unit

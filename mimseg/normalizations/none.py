@@ -30,7 +30,7 @@ class NoNormalization(Normalization):
         return Needs(layers=frozenset(self.layers), ids=self.ids)
 
     def forward(self, teacher: TeacherOutput) -> Tensor:
-        """Tokens (B, 1 + L, D) in float32, or ids (B, 1 + L), -1 for the CLS token, which has none."""
+        """Tokens (B, 1 + L, D) in float32, or ids (B, 1 + L) with -1 for the CLS token."""
         return F.pad(teacher.ids, (1, 0), value=-1) if self.ids else super().forward(teacher)
 
     def normalize(self, tokens: Tensor) -> Tensor:

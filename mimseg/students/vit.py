@@ -175,7 +175,11 @@ class ViT(BaseModule):
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """(h, w) of the tokens of these images (B, 3, H, W)."""
-        return -(-images.shape[2] // self.patch_size), -(-images.shape[3] // self.patch_size)
+        return self.grid_of(*images.shape[2:])
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) of the tokens of an image of that size."""
+        return -(-height // self.patch_size), -(-width // self.patch_size)
 
     def encode(
         self,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mimseg.algorithms.outputs import Needs, TeacherOutput
+from mimseg.errors import UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -28,11 +29,15 @@ class Teacher(nn.Module):
 
     Attributes:
         out_channels: D, the width of the targets; known after `bind`.
+        stride: pixels a token, where a token is a patch of that side.
+        offers: which of `Needs`' fields it can answer.
         saved: whether the teacher's tensors go into checkpoints. A teacher that cannot be made
             again from its config (random, a copy of the student, an earlier stage) must be saved.
     """
 
     out_channels: int
+    stride: int
+    offers: frozenset[str] = frozenset({"layers"})
     saved: bool = False
 
     def __init__(
@@ -52,6 +57,36 @@ class Teacher(nn.Module):
 
     def load(self, student: nn.Module) -> None:
         """Draw or load the weights; the student's own are initialised by now."""
+
+    def check(self, name: str, needs: Needs) -> None:
+        """Refuse, when the model is built, what this teacher cannot give.
+
+        Raises:
+            UserError: a kind of target, or a block, that it does not have.
+        """
+        asked = {kind for kind in ("layers", "qkv", "attention", "ids") if getattr(needs, kind)}
+        if lacking := asked - self.offers:
+            raise UserError(
+                f"teacher ({name})",
+                getattr(self, "model", type(self).__name__),
+                f"one that gives {', '.join(sorted(lacking))}, which a head, normalization or mask "
+                f"asks for; this one gives {', '.join(sorted(self.offers))}",
+                "tokenizers go with mimseg.NoNormalization(ids=True)" * ("ids" in self.offers),
+            )
+        self.check_layers(needs.layers | needs.qkv)
+
+    def check_layers(self, layers: frozenset[int]) -> None:
+        """Raise UserError for a block that the network does not have."""
+
+    def head_count(self, layer: int) -> int | None:
+        """Attention heads of a block; None where there are no blocks."""
+        return None
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) of the tokens for a view of that size."""
+        if self.input_size:
+            height = width = self.input_size
+        return -(-height // self.stride), -(-width // self.stride)
 
     def fingerprint(self) -> str | None:
         """SHA-256 of the file the weights came from, if any: a resumed run compares it."""

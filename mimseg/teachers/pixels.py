@@ -24,7 +24,7 @@ class PixelTeacher(Teacher):
 
     def bind(self, student: nn.Module) -> None:
         self.patch_size = self.patch_size or student.patch_size
-        self.out_channels = 3 * self.patch_size**2
+        self.stride, self.out_channels = self.patch_size, 3 * self.patch_size**2
 
     def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:
         """Whatever layer is asked for, it is the pixels: (B, L, p * p * 3)."""

@@ -29,6 +29,8 @@ class ViTTeacher(Teacher):
             which is then read again on resuming and compared by its SHA-256.
     """
 
+    offers = frozenset({"layers", "qkv"})
+
     def __init__(
         self,
         init: str = "random",
@@ -59,7 +61,7 @@ class ViTTeacher(Teacher):
         if self.final_norm and net.ln1 is None:
             raise UserError("teacher.final_norm", True, "a backbone with a final norm")
         net.mask_token = None  # a teacher sees full images
-        self.out_channels = net.embed_dims
+        self.out_channels, self.stride = net.embed_dims, net.patch_size
 
     def load(self, student: nn.Module) -> None:
         if self.init == "student":
@@ -86,6 +88,13 @@ class ViTTeacher(Teacher):
             self.backbone, str(path), key="teacher.init", extra_layers=self.depth is not None
         )
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def check_layers(self, layers: frozenset[int]) -> None:
+        for layer in layers:
+            self.backbone.block_index(layer)
+
+    def head_count(self, layer: int) -> int:
+        return self.backbone.layers[layer].attn.num_heads
 
     def fingerprint(self) -> str | None:
         return self.sha256

@@ -10,6 +10,8 @@ from mmengine.registry import init_default_scope
 from mimseg.errors import UserError
 from mimseg.registry import MODELS
 
+TINY = dict(embed_dims=48, num_layers=3, num_heads=4, feedforward_channels=96)
+
 
 def slots(name, weight=1.0, **options):
     return (
@@ -238,7 +240,36 @@ def test_a_grid_that_does_not_match_is_told(tiny_mim, views):
         model.loss(views)
 
 
-def test_a_linear_head_on_dropped_patches_is_told(tiny_mim, views):
-    model = tiny_mim(head=dict(type="mimseg.LinearHead"))
-    with pytest.raises(ValueError, match="DecoderHead"):
-        model.loss(views)
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(head=dict(type="mimseg.LinearHead")), "DecoderHead.*mask_mode='token'"),
+        (dict(head=dict(type="mimseg.DecoderHead", out_channels=47)), "out_channels.*47.*48"),
+        (dict(normalization=dict(type="mimseg.NoNormalization", ids=True)), "teacher.*ids"),
+        (dict(normalization=dict(type="mimseg.TokenLayerNorm", layers=(7,))), "layer = 7"),
+        (
+            dict(
+                masking=None,
+                head=dict(type="mimseg.RelationHead"),
+                normalization=dict(type="mimseg.NoNormalization", layers=()),
+                backbone=dict(type="mimseg.ViT", arch=TINY, img_size=32, last_block_heads=6),
+                teacher=dict(type="mimseg.ViTTeacher", backbone=dict(type="mimseg.ViT", arch=TINY)),
+            ),
+            "last_block_heads = 6.*teacher's block -1, 4",
+        ),
+    ],
+)
+def test_slots_that_do_not_fit_are_told_when_they_are_built(tiny_mim, options, words):
+    with pytest.raises(UserError, match=words):
+        tiny_mim(init=False, **options)
+
+
+def test_views_that_cannot_meet_are_told_before_the_first_batch(tiny_mim):
+    model = tiny_mim()
+    model.check_views({"student": (32, 32)})
+    with pytest.raises(UserError, match=r"teacher \(teacher\).*6x6.*4x4.*input_size"):
+        model.check_views({"student": (32, 32), "teacher": (48, 48)})
+    with pytest.raises(UserError, match="masking.ratio"):
+        model.check_views({"student": (8, 8)})
+    small = tiny_mim(teacher=dict(type="mimseg.ViTTeacher", input_size=32))
+    small.check_views({"student": (32, 32), "teacher": (48, 48)})

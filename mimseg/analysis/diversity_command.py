@@ -1,0 +1,165 @@
+"""tools/analyze.py token-diversity."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from mimseg.analysis.diversity_results import DEFINITION, NAME, DiversityResults
+from mimseg.analysis.images import FolderImages
+from mimseg.analysis.measure import QUERIES, measure
+from mimseg.analysis.similarity_sheet import Column, draw_sheet
+from mimseg.analysis.teachers import (
+    FORM,
+    build_student,
+    build_teacher,
+    load_teacher,
+    read_teachers,
+)
+from mimseg.benchmark.progress import clock
+from mimseg.errors import UserError
+
+EVERY = 2.0  # seconds between two lines of progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--teachers",
+        nargs="+",
+        required=True,
+        metavar="SOURCE",
+        help=f"{FORM}, such as configs/analysis/token_diversity.py",
+    )
+    parser.add_argument("--images", required=True, type=Path, help="folder, sub-folders included")
+    parser.add_argument("--out", required=True, type=Path, help="folder for results and pictures")
+    parser.add_argument("--limit", type=int, help="number of images, spread over all")
+    parser.add_argument("--size", type=int, default=224, help="side of the view (224)")
+    parser.add_argument("--pictures", type=int, default=4, help="images to draw maps of (4)")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=0, help="processes that read images (0)")
+    parser.add_argument("--seed", type=int, default=0, help="of random teachers (0)")
+    parser.add_argument("--device", help="cuda where there is one, else cpu")
+    parser.add_argument(
+        "--force", action="store_true", help="measure again what OUT already has, and replace it"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure every teacher, print the ranking, write results and pictures.
+
+    Raises:
+        UserError: a mistake in the arguments, or a teacher that does not build or load.
+    """
+    if args.batch_size < 1:
+        raise UserError("--batch-size", args.batch_size, "1 or more")
+    if args.pictures < 0:
+        raise UserError("--pictures", args.pictures, "0 or more")
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    teachers, student_cfg = read_teachers(args.teachers)
+    images = FolderImages(args.images, args.size, args.limit)
+    count = min(args.pictures, len(images))
+    shown = [(2 * i + 1) * len(images) // (2 * count) for i in range(count)]
+    settings = dict(
+        images=str(args.images.resolve()),
+        count=len(images),
+        limit=args.limit,
+        size=args.size,
+        seed=args.seed,
+        student=student_cfg,
+        pictures=[images.names[i] for i in shown],
+        queries=QUERIES,
+    )
+    results = DiversityResults(args.out, settings, args.force)
+    kept = [name for name, cfg in teachers.items() if results.has(name, cfg)]
+    if kept:
+        print(f"kept from an earlier run in {args.out}: {', '.join(kept)} (--force measures again)")
+    todo = {name: cfg for name, cfg in teachers.items() if name not in kept}
+    if todo:
+        _measure_all(todo, student_cfg, images, shown, device, results, args)
+    print(f"\nToken diversity: {DEFINITION}\n")
+    print(results.table(), flush=True)
+    drawn = _draw(results, images, shown)
+    print(
+        f"\nResults: {args.out / NAME}; pictures: {drawn}, similarity_N.png beside it", flush=True
+    )
+
+
+def _measure_all(
+    todo: dict[str, dict],
+    student_cfg: dict | None,
+    images: FolderImages,
+    shown: list[int],
+    device: torch.device,
+    results: DiversityResults,
+    args: argparse.Namespace,
+) -> None:
+    torch.manual_seed(args.seed)
+    student = build_student(student_cfg)
+    for name, cfg in todo.items():  # mistakes in any of them are told before the first is measured
+        build_teacher(name, cfg, student)
+    progress = Progress(len(images), len(todo))
+    for number, (name, cfg) in enumerate(todo.items()):
+        start = time.monotonic()
+        torch.manual_seed(args.seed)
+        teacher, layer = build_teacher(name, cfg, student)
+        load_teacher(name, teacher, student, args.seed)
+        batches = images.batches(args.batch_size, args.workers)
+        progress.start(number, name)
+        found = measure(name, teacher, layer, batches, shown, device, progress.tell)
+        facts = dict(
+            layer=layer,
+            parameters=sum(p.numel() for p in teacher.parameters()),
+            sha256=teacher.fingerprint(),
+            seconds=round(time.monotonic() - start, 1),
+        )
+        results.add(name, cfg, found, facts)
+        if len(found.raw) < len(images):
+            print(f"{name}: {len(images) - len(found.raw)} images did not open", flush=True)
+
+
+def _draw(results: DiversityResults, images: FolderImages, shown: list[int]) -> int:
+    drawn = 0
+    for number, index in enumerate(shown, 1):
+        columns = []
+        for name in results.ranking():
+            found = results.maps(name, index)
+            if found is not None:
+                columns.append(Column(name, found[1], found[0]))
+        pixels = images[index][1]
+        if columns and pixels is not None:
+            path = results.out / f"similarity_{number}.png"
+            image = pixels.permute(1, 2, 0).numpy()
+            draw_sheet(path, images.names[index], image, columns)
+            drawn += 1
+    return drawn
+
+
+class Progress:
+    """Tells how far a measurement of several teachers is, and for how long it still runs.
+
+    Args:
+        images: number of images.
+        teachers: number of teachers.
+    """
+
+    def __init__(self, images: int, teachers: int) -> None:
+        self.images, self.teachers = images, teachers
+        self.begin = self.told = time.monotonic()
+        self.number, self.name = 0, ""
+
+    def start(self, number: int, name: str) -> None:
+        self.number, self.name = number, name
+
+    def tell(self, done: int) -> None:
+        """Print a line, unless the last one is less than two seconds old."""
+        now = time.monotonic()
+        if now - self.told < EVERY and done < self.images:
+            return
+        self.told = now
+        share = (self.number + done / self.images) / self.teachers
+        left = clock((now - self.begin) * (1 - share) / share)
+        where = f"[{self.number + 1}/{self.teachers}] {self.name}"
+        print(f"{where}: {done}/{self.images} images, {left} left", flush=True)

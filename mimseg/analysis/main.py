@@ -1,0 +1,35 @@
+"""The command line of tools/analyze.py."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from mimseg.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns 0, 2 after a user's mistake, 130 when stopped."""
+    from mimseg.analysis import diversity_command
+
+    parser = argparse.ArgumentParser(description="Look at features without training anything.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    diversity = commands.add_parser(
+        "token-diversity",
+        help="rank teachers by how unlike each other the tokens of an image are",
+        description="Rank teachers by token diversity on a folder of images, and draw which "
+        "patches each finds alike. What OUT already has is kept, and so is what a killed run "
+        "measured: the same command goes on with the rest.",
+    )
+    diversity_command.add_arguments(diversity)
+    args = parser.parse_args(argv)
+    try:
+        diversity_command.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with the teachers that are left", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,48 @@
+"""Where an initialisation's weights come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mimseg.benchmark.places import Places
+from mimseg.benchmark.step import load_config
+
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint (a file or a work dir, placeholders in it) and the steps that make it."""
+
+    checkpoint: str | None = None
+    needs: list[str] = field(default_factory=list)
+
+    @property
+    def flags(self) -> list[str]:
+        """What tools/train.py is told."""
+        return ["--init", self.checkpoint] if self.checkpoint else []
+
+
+def sources(pretrains: list[dict[str, Any]], places: Places) -> dict[str, Source]:
+    """The initialisations that `inits` may name, with their sources.
+
+    'random'; each pretraining by its name, which is its last student; and each stage of one whose
+    config has `stages`, as NAME-STAGE.
+
+    Raises:
+        UserError: a pretraining's config is missing or does not load.
+    """
+    found = {RANDOM: Source()}
+    for item in pretrains:
+        name = item["name"]
+        if "checkpoint" in item:  # somebody else's weights
+            found[name] = Source(item["checkpoint"])
+            continue
+        step = f"pretrain-{name}"
+        found[name] = Source(f"{{work_dir}}/{step}", [step])
+        config = load_config(str(places.root / item["config"]))
+        for number, stage in enumerate(config.get("stages") or []):
+            folder = stage.get("name", f"stage{number}")
+            found[f"{name}-{folder}"] = Source(f"{{work_dir}}/{step}/{folder}", [step])
+    return found

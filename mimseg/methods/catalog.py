@@ -1,0 +1,82 @@
+"""Finds the methods: one main config in each folder of configs/ that pretrains."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mimseg.errors import UserError
+
+MODEL = "mimseg.MaskedImageModeling"
+_ARXIV = re.compile(r"arXiv[ :]*(\d{4}\.\d{5})", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    Args:
+        name: the config's folder.
+        path: the config, relative to the repository.
+        paper: arXiv identifier, or None where no comment at the config's start names one.
+    """
+
+    name: str
+    path: Path
+    paper: str | None
+
+    def load(self, root: Path) -> Config:
+        """The config as written."""
+        return Config.fromfile(root / self.path, import_custom_modules=False)
+
+
+def find_methods(root: Path) -> list[Method]:
+    """The main config of every method, by name.
+
+    A method is a folder of configs/ with a config of `mimseg.MaskedImageModeling`. The main one is,
+    in this order: one for ImageNet-1k (`_in1k` in its name), one of a ViT-B, the one whose name is
+    shortest (variants add words to it), the first by name.
+
+    Raises:
+        UserError: a config does not load, or none pretrains.
+    """
+    found = []
+    for folder in sorted(path for path in (root / "configs").iterdir() if path.is_dir()):
+        paths = () if folder.name.startswith("_") else sorted(folder.glob("*.py"))
+        for path in sorted(paths, key=_rank):
+            if _pretrains(path):
+                found.append(Method(folder.name, path.relative_to(root), find_paper(path)))
+                break
+    if not found:
+        raise UserError("configs", str(root / "configs"), f"configs of {MODEL}")
+    return found
+
+
+def _rank(path: Path) -> tuple[bool, bool, int, str]:
+    stem = path.stem
+    return not stem.endswith("_in1k"), "vit-base" not in stem, len(stem), stem
+
+
+def _pretrains(path: Path) -> bool:
+    try:
+        cfg = Config.fromfile(path, import_custom_modules=False)
+    except Exception as error:
+        raise UserError("config", str(path), f"a config that loads ({error})") from error
+    return (cfg.get("model") or {}).get("type") == MODEL
+
+
+def find_paper(path: Path) -> str | None:
+    """The first arXiv identifier in the comment that a config, or else one of its bases, starts
+    with."""
+    text = path.read_text(encoding="utf-8")
+    header = re.match(r"(?:#.*\n|\s*\n)*", text).group()
+    if match := _ARXIV.search(header):
+        return match.group(1)
+    bases = re.search(r"^_base_\s*=\s*(\[.*?\]|'[^']*')", text, re.DOTALL | re.MULTILINE)
+    for base in re.findall(r"['\"]([^'\"]+\.py)['\"]", bases.group(1)) if bases else ():
+        if paper := find_paper(path.parent / base):
+            return paper
+    return None

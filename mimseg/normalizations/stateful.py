@@ -1,0 +1,31 @@
+"""Normalizations that remember statistics of the training batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mimseg.normalizations.base import Normalization
+
+
+class StatefulNormalization(Normalization):
+    """Base of the normalizations with statistics in buffers.
+
+    The width of the targets is not known when a normalization is built. Subclasses register empty
+    buffers and give them their shape at the first batch; a checkpoint that is loaded before that
+    gives them theirs.
+
+    In training mode every `forward` counts as one step.
+
+    Args:
+        layers: the teacher's blocks that make up the target.
+    """
+
+    def __init__(self, layers: Sequence[int] = (-1,)) -> None:
+        super().__init__(layers)
+
+    def _load_from_state_dict(self, state: dict, prefix: str, *args: object) -> None:
+        for name, buffer in self.named_buffers(recurse=False):
+            saved = state.get(prefix + name)
+            if saved is not None and not buffer.numel() and saved.numel():
+                setattr(self, name, buffer.new_zeros(saved.shape))
+        super()._load_from_state_dict(state, prefix, *args)

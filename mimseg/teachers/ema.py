@@ -1,0 +1,158 @@
+"""A moving average of the student as the teacher."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mimseg.algorithms.outputs import Needs, TeacherOutput
+from mimseg.errors import UserError
+from mimseg.registry import MODELS
+from mimseg.teachers.vit import ViTTeacher
+
+_PROBED = 8  # values of each parameter that are looked at
+
+
+@MODELS.register_module()
+class EMATeacher(ViTTeacher):
+    """The exponential moving average of the student (data2vec, arXiv 2202.03555, section 3.2).
+
+    It starts as a copy of the student. `mimseg.TeacherUpdateHook` must be among the hooks: it calls
+    `update` after every optimizer step. Training without it is an error in the first step that
+    sees a changed student, not a teacher that stands still.
+
+    The momentum grows linearly from `momentum` to `end_momentum` over the first `anneal_steps`
+    updates and stays there, as in data2vec. Its update number t, from 0, uses
+
+        m(t) = momentum + (end_momentum - momentum) * min(t / anneal_steps, 1).
+
+    Args:
+        momentum: the teacher's share in its own update. The default is our choice.
+        end_momentum: the last momentum; None keeps `momentum`.
+        anneal_steps: optimizer steps from the first momentum to the last; None takes the whole run.
+        depth: number of blocks to keep; None keeps all.
+        final_norm: whether the network's final norm is applied to the last block's tokens.
+
+    Raises:
+        UserError: a momentum outside [0, 1], or steps without an end.
+    """
+
+    saved: bool = True
+
+    def __init__(
+        self,
+        momentum: float = 0.9998,
+        end_momentum: float | None = None,
+        anneal_steps: int | None = None,
+        depth: int | None = None,
+        final_norm: bool = False,
+        **kwargs,
+    ) -> None:
+        for key in ("init", "backbone", "saved"):
+            if key in kwargs:
+                raise UserError(
+                    f"teacher.{key}",
+                    kwargs[key],
+                    "nothing: the average starts as the student, has its shape and is always saved",
+                    "leave it out, or use mimseg.ViTTeacher",
+                )
+        super().__init__(init="student", depth=depth, final_norm=final_norm, saved=True, **kwargs)
+        for key, value in (("momentum", momentum), ("end_momentum", end_momentum)):
+            if value is not None and not 0 <= value <= 1:
+                raise UserError(f"teacher.{key}", value, "a number from 0 to 1")
+        if anneal_steps is not None and (end_momentum is None or anneal_steps < 1):
+            raise UserError(
+                "teacher.anneal_steps", anneal_steps, "a positive number beside end_momentum"
+            )
+        self.momentum, self.end_momentum = momentum, end_momentum
+        self.anneal_steps = anneal_steps
+        self.register_buffer("updates", torch.tensor(0, dtype=torch.int64))
+        self._host_updates: int | None = None  # spares a device synchronisation a step
+        self._seen: Tensor | None = None
+        self._updated = False
+        self._register_load_state_dict_pre_hook(self._forget)
+
+    def bind(self, student: nn.Module) -> None:
+        super().bind(student)
+        self._student = (student,)  # in a tuple, so that it is no part of this module
+
+    def load(self, student: nn.Module) -> None:
+        super().load(student)
+        self.updates.zero_()
+        self._forget()
+
+    def _forget(self, *_: object) -> None:
+        """Weights are about to be replaced: what was seen of the student counts no more."""
+        self._host_updates, self._seen, self._updated = None, None, False
+
+    def momentum_at(self, step: int, total: int | None = None) -> float:
+        """The momentum of update number `step`, from 0, in a run of `total` updates."""
+        if self.end_momentum is None:
+            return self.momentum
+        steps = self.anneal_steps or total
+        if not steps:
+            raise UserError(
+                "teacher.anneal_steps", None, "a number, or the length of the run", "give it"
+            )
+        return self.momentum + (self.end_momentum - self.momentum) * min(step / steps, 1.0)
+
+    @torch.no_grad()
+    def update(self, student: nn.Module, total: int | None = None) -> None:
+        """teacher = m * teacher + (1 - m) * student; buffers are copied.
+
+        Args:
+            student: the network that is followed, unwrapped.
+            total: optimizer steps of the whole run, for the schedule.
+        """
+        if self._host_updates is None:
+            self._host_updates = int(self.updates)
+        share = 1.0 - self.momentum_at(self._host_updates, total)
+        for kind in ("named_parameters", "named_buffers"):
+            given = {k.replace("_orig_mod.", ""): v for k, v in getattr(student, kind)()}
+            for name, own in getattr(self.backbone, kind)():
+                new = given[name].detach()
+                if kind == "named_buffers" or not own.is_floating_point():
+                    own.copy_(new)
+                elif own.dtype in (torch.float32, torch.float64):
+                    own.lerp_(new.to(own), share)
+                else:
+                    raise UserError(
+                        "teacher",
+                        f"{name} in {own.dtype}",
+                        "an average in float32, which alone can hold such small steps",
+                        "train under autocast with float32 weights",
+                    )
+        self._host_updates += 1
+        self.updates.fill_(self._host_updates)
+        self._seen, self._updated = None, True
+
+    def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:
+        """Tokens (B, L, C) and CLS (B, C) after the blocks asked for.
+
+        Raises:
+            UserError: the student has been trained since its first step and nobody called `update`.
+        """
+        self._expect_update()
+        return super().targets(images, needs)
+
+    def _expect_update(self) -> None:
+        """Compare a few values of the student with those of its first step.
+
+        Only until the first update: once it came, the hook is there. An accumulated gradient, an
+        evaluation or a picture changes no weight, so none of them is taken for a step.
+        """
+        student = self._student[0]
+        if self._updated or not student.training:
+            return
+        values = [p.detach().reshape(-1)[:_PROBED].float() for p in student.parameters()]
+        seen = torch.cat(values).cpu()
+        if self._seen is None:
+            self._seen = seen
+        elif not torch.equal(self._seen, seen):
+            raise UserError(
+                "custom_hooks",
+                "no mimseg.TeacherUpdateHook",
+                "that hook: the student was trained and its moving average was not updated",
+                "custom_hooks=[dict(type='mimseg.TeacherUpdateHook')], or call the teacher's "
+                "update(student) after each optimizer step of your own loop",
+            )
