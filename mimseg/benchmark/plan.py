@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mimseg.benchmark.choice import choose, point_name
+from mimseg.benchmark.inits import RANDOM, sources
 from mimseg.benchmark.options import cfg_options, cfg_values, point_options
 from mimseg.benchmark.places import Places
 from mimseg.benchmark.step import Step, load_config
+from mimseg.benchmark.study import Study
 from mimseg.errors import UserError
-
-RANDOM = "random"
 
 
 class Plan:
@@ -22,7 +22,9 @@ class Plan:
     First `prepare`, then each of `pretrain`; then for each task and initialisation the grid with
     the first seed, the other seeds at the point that validation chose, and one reading of the test
     split a seed; then the pictures and `extra`. In a pretraining, `after` names those that must be
-    finished first, such as its teachers, and `panels=False` leaves out pictures of its predictions.
+    finished first, such as its teachers, `finetune` has options of every task that starts from it,
+    such as its layer scale, and `panels=False` leaves out pictures of its predictions.
+    `inits` names 'random', pretrainings, or a stage of one (NAME-STAGE); `study` tabulates them.
 
     Args:
         config: the benchmark's config, see configs/benchmark/.
@@ -39,7 +41,10 @@ class Plan:
         self.seeds = [int(seed) for seed in config.get("seeds") or [0]]
         self.panels: dict[str, Any] | None = config.get("panels", {})
         self.pretrains = {item["name"]: item for item in config.get("pretrain", [])}
+        self.sources = sources(list(self.pretrains.values()), places)
         self.tasks = config.get("tasks", [])
+        known = dict.fromkeys(init for task in self.tasks for init in self.inits(task))
+        self.study = Study(config["study"], list(known)) if config.get("study") else None
         self.prepared = [self._command(item, "prepare", []) for item in config.get("prepare", [])]
         for item in self.pretrains.values():
             self._pretrain(item)
@@ -56,9 +61,9 @@ class Plan:
         """The initialisations that a task compares."""
         inits = list(task.get("inits") or self.config.get("inits") or [RANDOM])
         for init in inits:
-            if init != RANDOM and init not in self.pretrains:
-                known = [RANDOM, *self.pretrains]
-                raise UserError("inits", init, f"one of {known}", "name it under pretrain")
+            if init not in self.sources:
+                expected = f"one of {list(self.sources)}"
+                raise UserError("inits", init, expected, "name it under pretrain")
         return inits
 
     def points(self, task: dict[str, Any]) -> list[dict[str, Any]]:
@@ -146,13 +151,10 @@ class Plan:
             raise UserError("tasks", task.get("name"), f"the key {missing[0]!r} in it")
         if task["select"] not in task["metrics"]:
             raise UserError("select", task["select"], f"one of {list(task['metrics'])}")
-        needs, flags = self._prepared(task), list(task.get("flags", []))
-        if init != RANDOM:
-            item = self.pretrains[init]
-            checkpoint = item.get("checkpoint", f"{{work_dir}}/pretrain-{init}")
-            flags += ["--init", checkpoint]
-            needs += [] if "checkpoint" in item else [f"pretrain-{init}"]
-        common = dict(task.get("options", {}))
+        source = self.sources[init]
+        needs = [*self._prepared(task), *source.needs]
+        flags = [*task.get("flags", []), *source.flags]
+        common = {**task.get("options", {}), **source.options}
         grid = []
         for seed in self.seeds:
             facts = {"task": task.get("task", task["name"]), "init": init, "seed": seed}
@@ -189,7 +191,8 @@ class Plan:
         def late() -> tuple[list[str], list[str]]:
             run = self.chosen_run(task, init, seed)
             point = point_options(task, self.chosen(task, init))
-            options = self.places.fill({**task.get("options", {}), **point})
+            own = self.sources[init].options
+            options = self.places.fill({**task.get("options", {}), **own, **point})
             argv = [str(self.places.work_dir / run), "--work-dir", str(folder)]
             return [*argv, *cfg_options(options)], [run]
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -15,21 +14,17 @@ from mimseg.algorithms.outputs import Needs, StudentOutput
 from mimseg.errors import UserError
 from mimseg.layers.block import TransformerBlock
 from mimseg.layers.patch_embed import PatchEmbed
-from mimseg.layers.position import resize_position_embedding, sincos_position_embedding
-from mimseg.layers.relative_position import (
-    RelativePositionTable,
-    relative_position_index,
-    resize_relative_table,
-    table_size,
-)
+from mimseg.layers.position import sincos_position_embedding
+from mimseg.layers.relative_position import RelativePositionTable, table_size
 from mimseg.layers.visible import visible_indices
 from mimseg.registry import MODELS
 from mimseg.students.archs import ARCHS
+from mimseg.students.positions import PositionMixin
 from mimseg.students.weights import SCHEMES, draw_weights, load_pretrained, resize_tables
 
 
 @MODELS.register_module()
-class ViT(BaseModule):
+class ViT(PositionMixin, BaseModule):
     """Vision transformer (arXiv 2010.11929) for pretraining, segmentation and detection.
 
     Parameter names are those of mmpretrain's VisionTransformer. Any input size is taken: images are
@@ -134,8 +129,7 @@ class ViT(BaseModule):
             for i in range(depth)
         )
         self.ln1 = nn.LayerNorm(dims, eps=norm_eps) if final_norm else None
-        self._resized_pos: tuple | None = None
-        self._offsets: dict[tuple, Tensor] = {}  # not state: index of the relative positions
+        self._forget_grids()
         self._register_load_state_dict_pre_hook(self._resize_on_load)
 
     # ------------------------------------------------------------------ weights
@@ -275,46 +269,6 @@ class ViT(BaseModule):
             raise UserError("layer", layer, f"a block index of a ViT with {self.num_layers} blocks")
         return index
 
-    def _add_position(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-        if self.pos_embed is None:
-            return x, None
-        pos = self._position(grid)  # float32 under autocast, as the residual sums
-        return x + pos[:, int(self.cls_token is not None) :], pos
-
-    def _prepend_cls(self, x: Tensor, pos: Tensor | None) -> Tensor:
-        if self.cls_token is None:
-            return x
-        cls = self.cls_token if pos is None else self.cls_token + pos[:, :1]
-        return torch.cat([cls.expand(x.shape[0], -1, -1), x], dim=1)
-
-    def _position(self, grid: tuple[int, int]) -> Tensor:
-        if grid == self.base_grid:
-            return self.pos_embed
-        with_cls = self.cls_token is not None
-        if self.pos_embed.requires_grad and torch.is_grad_enabled():
-            return resize_position_embedding(self.pos_embed, self.base_grid, grid, with_cls)
-        key = (grid, self.pos_embed.device, self.pos_embed._version)
-        if self._resized_pos is None or self._resized_pos[0] != key:
-            table = self.pos_embed.detach()
-            table = resize_position_embedding(table, self.base_grid, grid, with_cls)
-            self._resized_pos = (key, table)
-        return self._resized_pos[1]
-
-    def _shared_bias(self, grid: tuple[int, int]) -> Tensor | None:
-        if self.rel_pos_bias is None:
-            return None
-        return self._bias(self.rel_pos_bias.relative_position_bias_table, grid)
-
-    def _bias(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The table's bias on a grid, (heads, [1 +] L, [1 +] L)."""
-        key = (grid, table.device)
-        if key not in self._offsets:
-            index = relative_position_index(grid, self.cls_token is not None)
-            self._offsets[key] = index.to(table.device)
-        return resize_relative_table(table, self.base_grid, grid)[self._offsets[key]].permute(
-            2, 0, 1
-        )
-
     def _run_blocks(
         self,
         x: Tensor,
@@ -335,7 +289,9 @@ class ViT(BaseModule):
                 qkv |= dict.fromkeys(tapped[index], block.query_key_value(x))
                 break
             own = block.attn.relative_position_bias_table
-            bias = picked if own is None else self._visible_bias(self._bias(own, grid), kept)
+            bias = (
+                picked if own is None else self._visible_bias(self.relative_bias(own, grid), kept)
+            )
             if index in tapped:
                 x, found = block.forward_tapped(x, bias)
                 qkv |= dict.fromkeys(tapped[index], found)
@@ -345,14 +301,6 @@ class ViT(BaseModule):
                 x = block(x, bias)
             taps |= dict.fromkeys(layers.get(index, ()), x)
         return x, taps, qkv
-
-    def _visible_bias(self, bias: Tensor, kept: Tensor | None) -> Tensor:
-        """The bias among visible tokens, (B * M, heads, K, K), where patches were dropped."""
-        if kept is None:
-            return bias
-        if self.cls_token is not None:
-            kept = F.pad(kept + 1, (1, 0))
-        return bias[:, kept[:, :, None], kept[:, None, :]].transpose(0, 1)
 
 
 def _expect(key: str, value: object, allowed: Sequence[str] | dict) -> None:

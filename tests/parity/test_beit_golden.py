@@ -99,7 +99,7 @@ def test_beit2_students_with_maskdistill(name):
     case.close(full.tokens, "out/tokens_no_mask")
     q, k, _ = full.qkv[-1]
     own = model.backbone.layers[depth - 1].attn.relative_position_bias_table
-    bias = full.attention_bias if own is None else model.backbone._bias(own, full.grid)
+    bias = full.attention_bias if own is None else model.backbone.relative_bias(own, full.grid)
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5 + bias
     case.close(scores.softmax(-1), "out/attn_last_no_mask")
     case.assert_complete()
