@@ -51,7 +51,8 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
     """One full config a stage, by name.
 
     Raises:
-        UserError: an unknown key, a name used twice, or an earlier stage that is not one.
+        UserError: an unknown key, a name used twice, an earlier stage that is not one, or a stage
+            without epochs.
     """
     configs: dict[str, Config] = {}
     for number, stage in enumerate(cfg.stages):
@@ -65,6 +66,10 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
         own.pop("stages")
         merge_options(own, dict(stage.get("options", {})), f"{where}.options")
         own.work_dir = str(Path(cfg.work_dir) / name)
+        for key in ("max_epochs", "max_iters"):
+            length = own.train_cfg.get(key)
+            if length is not None and (not isinstance(length, int) or length < 1):
+                raise UserError(f"{where}: train_cfg.{key}", length, "a whole number from 1")
         if own.get("randomness") and own.randomness.get("seed") is not None:
             own.randomness.seed += number
         for key in ("teacher", "optimizer"):

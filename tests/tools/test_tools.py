@@ -180,6 +180,7 @@ BAD = [
     ([MAE, "--cfg-options", "train_dataloader.batch_size=9"], "train_dataloader.batch_size = 9"),
     ([MAE, "--cfg-options", "compile=True"], "compile"),
     ([DBOT, "--cfg-options", "stages.1.teacher=stage7"], "stages[1].teacher"),
+    ([DBOT, "--cfg-options", "train_cfg.max_epochs=0"], "stages[0]: train_cfg.max_epochs"),
     ([DBOT, "--cfg-options", "stages.1.options.modle.x=1"], "stages[1].options"),
     ([SEG, "--init", "/no/such/file.pth"], "/no/such/file.pth"),
 ]
