@@ -1,23 +1,35 @@
 """Every config loads, builds at full size without memory, and takes a step at a small one."""
 
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT
-from mmengine.registry import DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
 from mimseg.engine.prepare import check_types
+from mimseg.engine.stages import stage_configs
+from mimseg.methods.shrink import shrink
 
 ROOT_DIR = Path(__file__).parents[1]
 FILES = sorted(
     path.relative_to(ROOT_DIR)
     for path in (ROOT_DIR / "configs").rglob("*.py")
-    if "_base_" not in path.parts and "benchmark" not in path.parts
+    if not {"_base_", "benchmark", "analysis"} & set(path.parts)
 )
-ARCH = dict(embed_dims=48, num_layers=6, num_heads=4, feedforward_channels=96)
-MILLIONS = {"mini": 1.2, "tiny": 5.5, "base": 86}
+# published counts of the encoders without a head, by width and depth: T, S, B, L, H; mini is ours
+MILLIONS = {
+    (128, 6): 1.2,
+    (192, 12): 5.5,
+    (384, 12): 22,
+    (768, 12): 86,
+    (1024, 24): 304,
+    (1280, 32): 632,
+}
+MIM = "mimseg.MaskedImageModeling"
 
 
 def load(path):
@@ -26,29 +38,150 @@ def load(path):
     return cfg
 
 
+def staged(cfg):
+    """The config of each stage by name, or the one config."""
+    cfg.work_dir = cfg.get("work_dir", "work_dirs/test")
+    return stage_configs(cfg) if cfg.get("stages") else {"": cfg}
+
+
 def build(cfg):
     with ROOT.switch_scope_and_registry(cfg.default_scope) as registry:
         return registry.build(cfg.model)
 
 
+def view_sizes(cfg):
+    """Sides of the student's and the teacher's view."""
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    (views,) = (step for step in pipeline if step.type == "mimseg.MIMViews")
+    student = views.student.size
+    return student, (views.get("teacher") or views.student).size
+
+
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_full_size(path):
-    cfg = load(path)
-    check_types(cfg.to_dict())
+def test_full_size(path, monkeypatch):
+    # torch has no autocast for the meta device, and nothing is computed there
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
     assert len((ROOT_DIR / path).read_text().splitlines()) < 80
-    with torch.device("meta"):
-        model = build(cfg)
-    named = model.backbone.named_parameters()  # positions depend on the image size
-    millions = sum(p.numel() for name, p in named if name != "pos_embed") / 1e6
-    assert millions == pytest.approx(MILLIONS[cfg.model.backbone.arch], rel=0.1)
+    for cfg in staged(load(path)).values():
+        check_types(cfg.to_dict())
+        with torch.device("meta"):
+            model = build(cfg)
+        named = model.backbone.named_parameters()  # positions depend on the image size
+        millions = sum(p.numel() for name, p in named if name != "pos_embed") / 1e6
+        size = (model.backbone.embed_dims, model.backbone.num_layers)
+        if size in MILLIONS or path.stem.endswith("in1k"):  # demos have sizes of their own
+            assert millions == pytest.approx(MILLIONS[size], rel=0.03)
+        if cfg.model.type == MIM:
+            check_grids(cfg, model)
 
 
-def shrink(cfg):
+def check_grids(cfg, model):
+    """The views fit student and teachers, whose tokens stand on the same grid at full size."""
+    student, teacher_side = view_sizes(cfg)
+    images = torch.empty(1, 3, student, student, device="meta")
+    grid = model.backbone.grid(images)
+    assert model.backbone.base_grid == grid
+    model.backbone.eval()
+    for name, teacher in model.bank.teachers.items():
+        objectives = [o for o in model.objectives.values() if o.teacher == name]
+        assert objectives
+        view = torch.empty(1, 3, teacher_side, teacher_side, device="meta")
+        needs = [objective.teacher_needs for objective in objectives]
+        output = teacher.eval()(view, needs[0])
+        assert output.grid == grid
+        if output.tokens:
+            layer = next(iter(output.tokens))
+            assert output.sequence(layer).shape == (1, 1 + grid[0] * grid[1], teacher.out_channels)
+    if model.masking is not None:
+        assert 0 < model.masking.num_masked(grid) < grid[0] * grid[1]
+
+
+FULL = [path for path in FILES if path.stem.endswith("_in1k")]
+
+
+@pytest.mark.parametrize("path", FULL, ids=lambda path: path.stem)
+def test_name_says_batch_and_epochs(path):
+    """{method}_{backbone}_{gpus}xb{batch}[-amp]-[{stages}x]{epochs}e_{data}."""
+    pattern = r"[\w-]+_vit-[\w-]+_(\d+)xb(\d+)(-amp)?-(?:(\d+)x)?(\d+)e_in1k"
+    gpus, size, amp, stages, epochs = re.fullmatch(pattern, path.stem).groups()
+    cfg = load(path)
+    assert cfg.train_dataloader.batch_size == int(size)
+    assert cfg.auto_scale_lr.base_batch_size == int(gpus) * int(size)
+    assert cfg.train_cfg.max_epochs == int(epochs)
+    assert len(cfg.get("stages", [0])) == int(stages or 1)
+    assert ("Amp" in cfg.optim_wrapper.type) == bool(amp)
+
+
+@pytest.mark.parametrize("path", FULL, ids=lambda path: path.stem)
+def test_learning_rate(path):
+    """It grows from next to nothing to its peak, and the last epoch ends low."""
+    cfg = load(path)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=cfg.optim_wrapper.optimizer.lr)
+    schedulers = [
+        PARAM_SCHEDULERS.build(dict(options, optimizer=optimizer, epoch_length=2))
+        for options in cfg.param_scheduler
+    ]
+    rates = []
+    for _ in range(2 * cfg.train_cfg.max_epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    peak = cfg.optim_wrapper.optimizer.lr
+    warm = 2 * cfg.param_scheduler[0].end
+    assert rates[0] < 0.01 * peak
+    assert max(rates) == pytest.approx(peak) == rates[warm]
+    assert rates[:warm] == sorted(rates[:warm])
+    assert rates[-1] < 0.11 * peak
+
+
+MASKED = {  # counts that papers and official codes name, of 196 patches or 256
+    "maskdistill/maskdistill_vit-base-p16_8xb256-amp-300e_in1k.py": 78,
+    "maskdistill/maskdistill-clip-l14_vit-huge-p14_64xb32-amp-300e_in1k.py": 102,
+    "dbot/dbot_vit-base-p16_32xb128-amp-2x800e_in1k.py": 147,
+    "dbot/dbot_vit-huge-p14_32xb128-amp-2x800e_in1k.py": 192,
+    "dbot/dbot-clip_vit-large-p16_32xb128-amp-1600e_in1k.py": 78,
+    "beitv2/beitv2_vit-base-p16_8xb256-amp-300e_in1k.py": 75,
+    "maskfeat/maskfeat_vit-base-p16_8xb256-amp-300e_in1k.py": 78,
+    "simmim/simmim_vit-base-p16_16xb128-amp-800e_in1k.py": 120,
+    "data2vec/data2vec_vit-base-p16_16xb128-amp-800e_in1k.py": 120,
+    "conmim/conmim_vit-base-p16_32xb64-amp-800e_in1k.py": 148,
+    "milan/milan_vit-base-p16_16xb256-amp-400e_in1k.py": 147,
+}
+
+
+@pytest.mark.parametrize("path", MASKED)
+def test_masked_count(path):
+    cfg = load(f"configs/{path}")
+    side = cfg.model.backbone.img_size // cfg.model.backbone.patch_size
+    assert ROOT.build(cfg.model.masking).num_masked((side, side)) == MASKED[path]
+
+
+def test_chain_head_counts():
+    """TinyMIM's chain: a student's last block has as many heads as the block that teaches it."""
+    cfg = load("configs/tinymim/tinymim-chain_vit-tiny-p16_32xb128-amp-3x300e_in1k.py")
+    widths, heads = [], []
+    for stage in staged(cfg).values():
+        with torch.device("meta"):
+            model = build(stage)
+            (objective,) = model.objectives.values()
+            needs = objective.teacher_needs
+            output = model.bank["teacher"](torch.empty(1, 3, 224, 224), needs)
+        ((query, _, _),) = output.qkv.values()
+        assert query.shape[1] == model.backbone.layers[-1].attn.num_heads
+        widths.append(model.backbone.embed_dims)
+        heads.append((model.backbone.layers[0].attn.num_heads, query.shape[1]))
+    assert widths == [768, 384, 192]
+    assert heads == [(12, 16), (6, 16), (6, 16)]
+
+
+def shrink_dense(cfg):
     """Six blocks of width 48, images of 64 px, in place."""
     model = cfg.model
-    model.backbone.update(arch=ARCH, img_size=64, patch_size=8)
-    if "neck" in model:
-        model.neck.in_channels = 48
+    arch = dict(embed_dims=48, num_layers=6, num_heads=4, feedforward_channels=96)
+    model.backbone.update(arch=arch, img_size=64, patch_size=8)
+    model.neck.in_channels = 48
     if "auxiliary_head" in model:
         model.auxiliary_head.update(in_channels=48, channels=16)
         model.auxiliary_head.norm_cfg = model.decode_head.norm_cfg = dict(type="BN")
@@ -57,16 +190,27 @@ def shrink(cfg):
         model.decode_head.update(in_channels=[48] * 4, channels=16)
         model.backbone.out_indices = (2, 3, 4, 5)
         model.data_preprocessor.size = (64, 64)
-    elif "rpn_head" in model:
-        model.backbone.out_indices = (5,)
     else:
-        model.head.update(embed_dims=32, depth=1, num_heads=4)
+        model.backbone.out_indices = (5,)
+
+
+def images(*size):
+    return torch.randint(256, size, dtype=torch.uint8)
 
 
 def batch(cfg):
     """Random images, and labels of the task."""
+    if cfg.model.type == MIM:
+        student, teacher = view_sizes(cfg)
+        views = dict(student=images(6, 3, student, student))  # drop path spares some of six
+        if teacher != student:
+            views["teacher"] = images(6, 3, teacher, teacher)
+        return dict(inputs=views if len(views) > 1 else views["student"])
     if cfg.default_scope == "mmpretrain":
-        return dict(inputs=torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8))
+        from mmpretrain.structures import DataSample
+
+        samples = [DataSample().set_gt_label(label) for label in range(2)]
+        return dict(inputs=[images(3, 64, 64) for _ in samples], data_samples=samples)
     if cfg.default_scope == "mmdet":
         from mmdet.testing import demo_mm_inputs
 
@@ -78,18 +222,26 @@ def batch(cfg):
     for _ in range(2):
         labels = PixelData(data=torch.randint(5, (1, 64, 64)))
         samples.append(SegDataSample(gt_sem_seg=labels, metainfo=dict(img_shape=(64, 64))))
-    images = [torch.randint(256, (3, 64, 64), dtype=torch.uint8) for _ in samples]
-    return dict(inputs=images, data_samples=samples)
+    return dict(inputs=[images(3, 64, 64) for _ in samples], data_samples=samples)
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_one_step(path):
+    torch.manual_seed(0)
+    cfg = load(path)
+    (shrink_dense if "neck" in cfg.model else shrink)(cfg)
+    for number, stage in enumerate(staged(cfg).values()):
+        if number:  # no earlier stage has run here
+            assert stage.model.teacher.init.startswith("work_dirs/")
+            stage.model.teacher.init = "random"
+        step(stage)
+
+
+def step(cfg):
     from mmengine.optim import build_optim_wrapper
 
     from mimseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-    cfg = load(path)
-    shrink(cfg)
     model = build(cfg)
     model.init_weights()
     assert OPTIM_WRAPPER_CONSTRUCTORS.get(cfg.optim_wrapper.constructor) is not None
@@ -103,4 +255,10 @@ def test_one_step(path):
         for name, parameter in model.named_parameters()
         if parameter.requires_grad and torch.equal(parameter, before[name])
     ]
-    assert not [name for name in stuck if name.startswith("backbone.")]
+    expected = []
+    if cfg.get("find_unused_parameters"):  # TinyMIM: what follows the last block's q, k and v
+        last = f"backbone.layers.{model.backbone.num_layers - 1}."
+        after = (last + "attn.proj.", last + "ln2.", last + "ffn.", "backbone.ln1.")
+        expected = [name for name in before if name.startswith(after)]
+        assert expected
+    assert [name for name in stuck if name.startswith("backbone.")] == expected

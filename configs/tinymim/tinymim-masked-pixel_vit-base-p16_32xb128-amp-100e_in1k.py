@@ -1,7 +1,7 @@
-# TinyMIM ViT-B/16 with a masked student and pixels as an auxiliary target, from MAE ViT-L/16 (arXiv
-# 2301.01296, Table 12). Numbers of the official code; 100 epochs as the paper's ablations (section
-# 4.2). Mask tokens at 75 % random patches, MAE's target and decoder and equal weights are our
-# choice.
+# TinyMIM ViT-B/16 with a masked student and pixels as an auxiliary target, from MAE ViT-L/16
+# (arXiv 2301.01296, Table 12). Numbers of the official code; 100 epochs as the paper's ablations
+# (section 4.2). Mask tokens at 75 % random patches, MAE's target and decoder and equal weights are
+# our choice.
 _base_ = ['../_base_/datasets/imagenet_mim.py', '../_base_/runtime/pretrain.py',
           '../_base_/runtime/common.py']
 

@@ -7,7 +7,7 @@ _base_ = ['../_base_/models/tinymim.py', '../_base_/datasets/imagenet_mim.py',
 model = dict(
     backbone=dict(
         mask_mode='token', drop_path_rate=0.1, drop_path_schedule='constant', last_block_heads=16),
-    masking=dict(type='mimseg.RandomMasking', ratio=0.75),
+    masking=dict(_delete_=True, type='mimseg.RandomMasking', ratio=0.75),
     head=dict(relations=('qk', 'vv'), teacher_layer=17),  # the 18th of 24 blocks
 )
 train_pipeline = [

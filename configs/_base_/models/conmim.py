@@ -1,8 +1,8 @@
-# ConMIM, arXiv 2205.09616: tell each masked patch's own target from the others. Three things are our
-# choice: the teacher has no projector, a predictor on the student's side stands for both (official:
-# MLPs with batch norm and 256 outputs on both sides); negatives are the other masked patches of the
-# batch (official: all patches of the image); and the teacher's momentum grows linearly (official:
-# on a cosine).
+# ConMIM, arXiv 2205.09616: tell each masked patch's own target from the others. Three things are
+# our choice: the teacher has no projector, a predictor on the student's side stands for both
+# (official: MLPs with batch norm and 256 outputs on both sides); negatives are the other masked
+# patches of the batch (official: all patches of the image); and the teacher's momentum grows
+# linearly (official: on a cosine).
 model = dict(
     type='mimseg.MaskedImageModeling',
     backbone=dict(

@@ -1,5 +1,5 @@
-# MaskDistill, arXiv 2210.10615. No official code was released; its author names BEiT v2's as the base
-# (microsoft/unilm, issue 1579), whose mechanics these are.
+# MaskDistill, arXiv 2210.10615. No official code was released; its author names BEiT v2's as the
+# base (microsoft/unilm, issue 1579), whose mechanics these are.
 model = dict(
     type='mimseg.MaskedImageModeling',
     # relative positions shared by the blocks, no absolute ones: as BEiT v2; our choice
@@ -7,8 +7,8 @@ model = dict(
         type='mimseg.ViT', arch='base', img_size=224, patch_size=16, mask_mode='token',
         pos_embed='none', rel_pos_bias='shared', layer_scale=0.1, weight_init='beit'),
     masking=dict(type='mimseg.BlockMasking', ratio=0.4, min_patches=16),
-    # the last block's tokens before ln_post: our choice ('post' and 'proj' are the others). The
-    # paper's other teachers: dict(type='mimseg.TimmTeacher', model='vit_base_patch16_224.dino', ...)
+    # the last block's tokens before ln_post: our choice ('post' and 'proj' are the others). Other
+    # teachers by timm: DINO, DeiT, MAE as in configs/dbot/dbot-dino_*.py
     teacher=dict(
         type='mimseg.OpenCLIPTeacher', model='ViT-B-16-quickgelu', weights='hub:openai',
         output='tokens'),
