@@ -13,10 +13,17 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint (a file or a work dir, placeholders in it) and the steps that make it."""
+    """A checkpoint, the steps that make it, and what a task's config needs to take it.
+
+    Args:
+        checkpoint: a file or a work dir, placeholders in it; None for random weights.
+        needs: names of steps.
+        options: dotted settings, such as a layer scale that the backbone was pretrained with.
+    """
 
     checkpoint: str | None = None
     needs: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def flags(self) -> list[str]:
@@ -35,14 +42,14 @@ def sources(pretrains: list[dict[str, Any]], places: Places) -> dict[str, Source
     """
     found = {RANDOM: Source()}
     for item in pretrains:
-        name = item["name"]
+        name, options = item["name"], dict(item.get("finetune", {}))
         if "checkpoint" in item:  # somebody else's weights
-            found[name] = Source(item["checkpoint"])
+            found[name] = Source(item["checkpoint"], options=options)
             continue
         step = f"pretrain-{name}"
-        found[name] = Source(f"{{work_dir}}/{step}", [step])
+        found[name] = Source(f"{{work_dir}}/{step}", [step], options)
         config = load_config(str(places.root / item["config"]))
         for number, stage in enumerate(config.get("stages") or []):
             folder = stage.get("name", f"stage{number}")
-            found[f"{name}-{folder}"] = Source(f"{{work_dir}}/{step}/{folder}", [step])
+            found[f"{name}-{folder}"] = Source(f"{{work_dir}}/{step}/{folder}", [step], options)
     return found

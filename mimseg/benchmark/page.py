@@ -12,9 +12,9 @@ from mimseg.benchmark.choice import point_name, short
 from mimseg.benchmark.curves import read_curve, scalar_files, smooth
 from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.progress import clock
-from mimseg.benchmark.results import label
+from mimseg.benchmark.study import study_html, study_tables
 from mimseg.benchmark.style import CSS
-from mimseg.benchmark.summary import metric_name, verdict_text
+from mimseg.benchmark.summary import label, metric_name, verdict_text
 from mimseg.files import read_json
 
 Report = dict[str, Any]
@@ -24,6 +24,7 @@ def page(report: Report, plan: Plan) -> str:
     """The whole page as text; pictures and curves are read from the plan's work dir."""
     sections = [
         _head(report),
+        study_html(study_tables(report["runs"])),
         _results(report),
         *(_pretraining(plan, item) for item in plan.pretrains.values()),
         *(_task(plan, task) for task in plan.tasks),

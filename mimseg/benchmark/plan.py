@@ -11,7 +11,7 @@ from mimseg.benchmark.choice import choose, point_name
 from mimseg.benchmark.inits import RANDOM, sources
 from mimseg.benchmark.options import cfg_options, cfg_values, point_options
 from mimseg.benchmark.places import Places
-from mimseg.benchmark.step import Step, load_config
+from mimseg.benchmark.step import Step, check_steps
 from mimseg.benchmark.study import Study
 from mimseg.errors import UserError
 
@@ -24,7 +24,7 @@ class Plan:
     split a seed; then the pictures and `extra`. In a pretraining, `after` names those that must be
     finished first, such as its teachers, `finetune` has options of every task that starts from it,
     such as its layer scale, and `panels=False` leaves out pictures of its predictions.
-    `inits` names 'random', pretrainings, or a stage of one (NAME-STAGE); `study` tabulates them.
+    `inits` names 'random', pretrainings, or stages of one (NAME-STAGE); `study` tabulates them.
 
     Args:
         config: the benchmark's config, see configs/benchmark/.
@@ -55,7 +55,7 @@ class Plan:
             self._pictures()
         for item in config.get("extra", []):
             self._command(item, "extra", self.prepared)
-        self._check()
+        check_steps(self.steps, places)
 
     def inits(self, task: dict[str, Any]) -> list[str]:
         """The initialisations that a task compares."""
@@ -244,14 +244,3 @@ class Plan:
                 late=late,
             )
         )
-
-    def _check(self) -> None:
-        names = [step.name for step in self.steps]
-        for step in self.steps:
-            if names.count(step.name) > 1:
-                raise UserError("name", step.name, "a name of its own for every step")
-            for other in [*step.needs, *step.after]:
-                if other not in names[: names.index(step.name)]:
-                    raise UserError("needs", other, f"a step that comes before {step.name}")
-            if step.config:
-                load_config(str(self.places.root / step.config))

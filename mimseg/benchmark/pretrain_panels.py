@@ -49,7 +49,7 @@ def compose(
 
     Args:
         shown: input (B, 3, H, W); optionally mask (B, L), and reconstruction (B, 3, H, W) or
-            target and prediction (B, L, D).
+            target and prediction (B, L, D), or (B, L, ...) for relations.
         grid: (h, w) of the L patches.
     """
     images = [pictures.to_bytes(image) for image in shown["input"]]
@@ -65,8 +65,8 @@ def compose(
             row.append(pictures.to_bytes(image))
     elif "target" in shown:
         columns += ["Target", "Prediction"]
-        batch, length, width = shown["target"].shape
-        flat = [shown[key].reshape(-1, width) for key in ("target", "prediction")]
+        batch, length = shown["target"].shape[:2]
+        flat = [shown[key].reshape(batch * length, -1) for key in ("target", "prediction")]
         maps = [m.reshape(batch, length, 3) for m in pictures.feature_maps(*flat)]
         for number, row in enumerate(rows):
             size = row[0].shape[:2]
@@ -75,12 +75,16 @@ def compose(
 
 
 def _note(columns: list[str]) -> str:
+    if "Masked input" in columns:
+        first = "Grey patches are hidden from the student."
+    else:
+        first = "The student sees the whole image."
     if "Reconstruction" in columns:
         return (
-            "Grey patches are hidden from the student. The reconstruction is what the head "
-            "predicts at every patch; the loss counts hidden ones only."
+            f"{first} The reconstruction is what the head predicts at every patch; the loss counts "
+            "hidden ones only."
         )
     return (
-        "Grey patches are hidden from the student. Target and prediction are features: their three "
-        "main components, fitted on the target, are shown as red, green and blue."
+        f"{first} Target and prediction are numbers at each patch, features or relations: their "
+        "three main components, fitted on the target, are shown as red, green and blue."
     )

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mimseg.benchmark.study import study_markdown, study_tables
 from mimseg.benchmark.summary import Comparison, Summary, verdict_text
 from mimseg.errors import UserError
 from mimseg.files import read_json, write_json, write_text
@@ -49,11 +50,16 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """The records as one Markdown table a benchmark: mean ± sample deviation over seeds."""
+    """The records as one Markdown table a benchmark: mean ± sample deviation over seeds.
+
+    A study's own table, with the population deviation over its rows, follows its benchmark's.
+    """
     parts = []
     for benchmark in dict.fromkeys(record["benchmark"] for record in records):
         own = [record for record in records if record["benchmark"] == benchmark]
         parts += [f"### {benchmark}", "", _table(own), ""]
+        if study := study_markdown(study_tables(own)):
+            parts += [study, ""]
     return "\n".join(parts).rstrip() or "No records yet."
 
 

@@ -8,8 +8,9 @@ from mimseg.benchmark.choice import point_name
 from mimseg.benchmark.page import page
 from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.progress import clock
-from mimseg.benchmark.results import collect, headline, label
-from mimseg.benchmark.summary import metric_name, verdict_text
+from mimseg.benchmark.results import collect, headline
+from mimseg.benchmark.study import study_markdown, study_tables
+from mimseg.benchmark.summary import label, metric_name, verdict_text
 from mimseg.files import write_json, write_text
 
 
@@ -17,16 +18,20 @@ def write_report(plan: Plan) -> str:
     """Write the three files into the work dir; returns the tables as text for the terminal.
 
     `report.json` has `runs` (task, init, seed, metric, value in percent points, split, config,
-    point, seconds, ...), `summary` (means, spreads, comparisons), `findings`, `grid` (validation
-    values), `steps` and `environment`.
+    point, seconds, ...), `summary` (means, spreads, comparisons), `findings`, `study` (its tables,
+    where the config has one), `grid` (validation values), `steps` and `environment`.
     """
     report = collect(plan)
     report["headline"] = headline(report["summary"], plan.tasks)
+    if sentences := [s for table in study_tables(report["runs"]) if (s := table.sentence())]:
+        report["headline"], *report["findings"] = sentences
     folder = plan.places.work_dir
     write_json(folder / "report.json", report)
     write_text(folder / "report.md", markdown(report))
     write_text(folder / "report.html", page(report, plan))
-    return f"\n{report['headline']}\n\n{_results(report)}\n\nreport: {folder / 'report.html'}"
+    tables = [_results(report), study_markdown(study_tables(report["runs"]))]
+    text = "\n\n".join(filter(None, tables))
+    return f"\n{report['headline']}\n\n{text}\n\nreport: {folder / 'report.html'}"
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -35,6 +40,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines += [f"- {sentence}" for sentence in report["findings"]]
     lines += ["", "## Results", "", _results(report), ""]
     lines += ["Test split, percent points; mean ± sample standard deviation over seeds.", ""]
+    if study := study_markdown(study_tables(report["runs"])):
+        lines += ["## Study", "", study, ""]
     lines += ["## Every run", "", "| task | init | seed | metric | value | point | seconds |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for run in report["runs"]:

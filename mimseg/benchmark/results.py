@@ -6,9 +6,11 @@ from typing import Any
 
 from mimseg.benchmark.choice import read_metric
 from mimseg.benchmark.environment import environment
-from mimseg.benchmark.plan import RANDOM, Plan
+from mimseg.benchmark.inits import RANDOM
+from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.step import StepState
-from mimseg.benchmark.summary import Comparison, Summary, metric_name, verdict_text
+from mimseg.benchmark.study import study_tables
+from mimseg.benchmark.summary import Comparison, Summary, label, metric_name, verdict_text
 from mimseg.files import read_json
 
 Row = dict[str, Any]
@@ -34,6 +36,7 @@ def test_rows(plan: Plan, task: Row, init: str, seed: int) -> list[Row]:
             "command": trained.content.get("command"),
             "commit": trained.content.get("commit"),
             "machine": trained.content.get("machine"),
+            **(plan.study.facts(init) if plan.study else {}),
         }
         for metric, key in task["metrics"].items()
     ]
@@ -56,6 +59,7 @@ def collect(plan: Plan) -> Row:
         "runs": runs,
         "summary": summary,
         "findings": findings(summary, plan.tasks),
+        "study": [table.to_dict() for table in study_tables(runs)],
         "grid": [grid(plan, task, init) for task in plan.tasks for init in plan.inits(task)],
         "steps": [_step(plan, step.name) for step in plan.steps],
         "environment": environment(plan.places.root),
@@ -165,11 +169,6 @@ def grid(plan: Plan, task: Row, init: str) -> Row:
         "chosen": chosen,
         "values": values,
     }
-
-
-def label(name: str) -> str:
-    """A task's name for people."""
-    return {"semseg": "Segmentation", "detection": "Detection"}.get(name, name.capitalize())
 
 
 def _verdict(row: Row) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mimseg.benchmark.places import Places
+from mimseg.errors import UserError
 from mimseg.files import read_json, write_json
 
 
@@ -132,6 +133,23 @@ def what_changed(old: dict[str, Any], new: dict[str, Any], config: str | None) -
     return " and ".join(reasons) or "its inputs changed"
 
 
+def check_steps(steps: list[Step], places: Places) -> None:
+    """See that the steps can run in their order.
+
+    Raises:
+        UserError: a name used twice, a need that comes later, or a config that does not load.
+    """
+    names = [step.name for step in steps]
+    for step in steps:
+        if names.count(step.name) > 1:
+            raise UserError("name", step.name, "a name of its own for every step")
+        for other in [*step.needs, *step.after]:
+            if other not in names[: names.index(step.name)]:
+                raise UserError("needs", other, f"a step that comes before {step.name}")
+        if step.config:
+            load_config(str(places.root / step.config))
+
+
 def digest(value: Any) -> str:
     """A short hash of a JSON-like value."""
     text = json.dumps(value, sort_keys=True, default=str)
@@ -152,8 +170,6 @@ def load_config(path: str) -> Any:
         UserError: the file is missing or is no config.
     """
     from mmengine.config import Config  # here, so that the rest works without mmengine
-
-    from mimseg.errors import UserError
 
     if not Path(path).is_file():
         raise UserError("config", path, "an existing file", "correct the path")

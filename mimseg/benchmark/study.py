@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from mimseg.benchmark.summary import Summary, metric_name
+from mimseg.benchmark.summary import Summary, label, metric_name
 from mimseg.errors import UserError
 
 Row = dict[str, Any]
@@ -107,7 +107,7 @@ class StudyTable:
         found.append(["population std", *(_number(self.deviation(c)) for c in self.columns)])
         chances = [self.chance(column) for column in self.columns]
         if any(chance is not None for chance in chances):
-            found.append(["of it by the seeds alone", *map(_number, chances)])
+            found.append(["expected from the seeds alone", *map(_number, chances)])
         return found
 
     def sentence(self) -> str:
@@ -118,8 +118,8 @@ class StudyTable:
             return ""
         listed = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
         return (
-            f"Over {len(self.rows)} {self.row_name}s, {metric_name(self.metric)} in {self.task} "
-            f"has a population standard deviation of {listed}."
+            f"{label(self.task)}: over {len(self.rows)} {self.row_name}s, "
+            f"{metric_name(self.metric)} has a population standard deviation of {listed}."
         )
 
     def to_dict(self) -> Row:
@@ -164,7 +164,7 @@ def study_markdown(tables: list[StudyTable]) -> str:
     for table in tables:
         head, *lines = [f"| {' | '.join(line)} |" for line in table.lines()]
         rule = "|---" * (1 + len(table.columns)) + "|"
-        title = f"{table.task}, {metric_name(table.metric)} by {table.row_name}"
+        title = f"{label(table.task)}, {metric_name(table.metric)} by {table.row_name}"
         parts.append("\n".join([f"{title} and {table.column_name}:", "", head, rule, *lines]))
     return "\n\n".join(parts)
 
@@ -177,7 +177,7 @@ def study_html(tables: list[StudyTable]) -> str:
     for table in tables:
         head, *lines = table.lines()
         texts = [_cells(head, "th"), *(_cells(line, "td") for line in lines)]
-        title = f"{table.task}, {metric_name(table.metric)}"
+        title = f"{label(table.task)}, {metric_name(table.metric)}"
         parts.append(
             f"<h3>{escape(title)}</h3><div class='scroll'><table><thead><tr>{texts[0]}</tr></thead>"
             f"<tbody>{''.join(f'<tr>{text}</tr>' for text in texts[1:])}</tbody></table></div>"
@@ -185,8 +185,8 @@ def study_html(tables: list[StudyTable]) -> str:
     title = f"By {tables[0].row_name} and {tables[0].column_name}"
     note = (
         "Test split, percent points; mean ± sample standard deviation over the seeds of the "
-        "fine-tuning. Below, the population standard deviation of each column's means, and how "
-        "much of it the seeds alone would make."
+        "fine-tuning. Below, the population standard deviation of each column's means, and "
+        "what it would be if the rows were equal and the seeds alone made them differ."
     )
     return (
         f"<section><h2>{escape(title)}</h2>{''.join(parts)}<p class='note'>{note}</p></section>\n"

@@ -57,6 +57,11 @@ def verdict_text(verdict: str) -> str:
     return verdict if verdict == "inside the spread" else "outside the spread"
 
 
+def label(name: str) -> str:
+    """A task's name for people."""
+    return {"semseg": "Segmentation", "detection": "Detection"}.get(name, name.capitalize())
+
+
 def metric_name(metric: str) -> str:
     """mask_AP -> mask AP."""
     return metric.replace("_", " ")

@@ -16,6 +16,8 @@ from torch import nn
 _SUFFIX = re.compile(r"(Teacher|Normalization|Head|Loss|Masking)$")
 _WORD = re.compile(r"[A-Z]+\d+(?=[A-Z]|$)|[A-Z]+(?=[A-Z][a-z])|[A-Z][a-z]+|[A-Z]+|[a-z]+|\d+")
 
+_MASKS = {"BlockMasking": "block-wise", "AttentionMasking": "attention-guided"}
+
 
 class Settings:
     """A slot's settings: what the config gives, else the defaults of the class.
@@ -67,7 +69,7 @@ def source(text: Any) -> str:
 
 
 def _masking(s: Settings) -> str:
-    text = f"{words(type(s.built))} {percent(s['ratio'])}"
+    text = f"{_MASKS.get(type(s.built).__name__) or words(type(s.built))} {percent(s['ratio'])}"
     if (s["unit"] or 1) > 1:
         text += f" in squares of {s['unit']}"
     return text + (f", {s['num_masks']} an image" if (s["num_masks"] or 1) > 1 else "")
@@ -160,6 +162,7 @@ PHRASES: dict[str, Callable[[Settings], str]] = {
     "SmoothL1Loss": _smooth_l1,
     "InfoNCELoss": _info_nce,
     "CrossEntropyLoss": lambda s: "cross-entropy",
+    "PixelTeacher": lambda s: "pixels",
     "EMATeacher": lambda s: "moving average of the student",
     "ViTTeacher": _vit_teacher,
     "TimmTeacher": _timm,

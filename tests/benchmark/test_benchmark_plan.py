@@ -99,6 +99,58 @@ def test_placeholders_are_filled_and_taken_back(tmp_path):
         Places(tmp_path, tmp_path).fill("{data_root}")
 
 
+def second_pretraining(repository, more):
+    """A pretraining `next` beside `mae`, with more keys."""
+    own = 'options=dict(data="{work_dir}/data"))'
+    repository.edit(f"{own}]", f'{own}, dict(name="next", config="configs/mae.py", {more})]')
+    repository.edit('inits = ["random", "mae"]', 'inits = ["next"]')
+
+
+def test_a_pretraining_waits_for_its_teachers_and_follows_them(repository):
+    second_pretraining(repository, 'after=["mae"]')
+    assert repository.run("--seeds", "0", "--workers", "2")[0] == 0
+    called = [name for name, _, _ in repository.calls()]
+    assert called[:2] == ["pretrain-mae", "pretrain-next"]
+    path = repository.root / "bench.py"
+    path.write_text(path.read_text().replace('options=dict(data="{work_dir}/data")', "options={}"))
+    code, output = repository.run("--seeds", "0")
+    assert code == 0 and "pretrain-next runs again: it builds on pretrain-mae" in output
+    repository.edit('after=["mae"]', 'after=["none"]')
+    code, output = repository.run()
+    assert code == 2 and "pretrain-none" in output
+
+
+def test_a_pretraining_without_pictures_has_no_step_for_them(repository):
+    second_pretraining(repository, "panels=False")
+    repository.edit("panels = None", "panels = dict(count=1)")
+    _, output = repository.run("--dry-run")
+    assert "] panels-pretrain-mae:" in output and "panels-pretrain-next" not in output
+    assert "] pretrain-next:" in output
+
+
+def test_what_a_backbone_was_pretrained_with_goes_into_its_tasks_alone(repository):
+    second_pretraining(repository, 'finetune={"a.scale": 0.1}')
+    repository.edit('inits = ["next"]', 'inits = ["random", "next"]')
+    assert repository.run("--seeds", "0")[0] == 0
+    for task in ("semseg", "detection"):
+        for name in (f"{task}-next-lr1e-3-seed0", f"{task}-next-seed0-test"):
+            assert "a.scale=0.1" in repository.step(name)["command"]
+        assert "a.scale" not in repository.step(f"{task}-random-lr1e-3-seed0")["command"]
+    assert "a.scale" not in repository.step("pretrain-next")["command"]
+
+
+def test_a_stage_of_a_pretraining_is_an_initialisation(repository):
+    path = repository.root / "configs/mae.py"
+    path.write_text(path.read_text() + "stages = [dict(name='one'), dict(teacher='one')]\n")
+    repository.edit('inits = ["random", "mae"]', 'inits = ["mae-one", "mae-stage1"]')
+    _, output = repository.run("--dry-run")
+    assert "--init {work_dir}/pretrain-mae/one " in output
+    assert "--init {work_dir}/pretrain-mae/stage1 " in output
+    repository.edit('inits = ["mae-one", "mae-stage1"]', 'inits = ["mae-two"]')
+    code, output = repository.run("--dry-run")
+    assert code == 2 and "mae-two" in output and "mae-one" in output
+
+
 @pytest.mark.parametrize(
     ("old", "new", "word"),
     [

@@ -166,6 +166,15 @@ def test_features_are_drawn_in_the_targets_colours():
         assert len(np.unique(truth.reshape(-1, 3), axis=0)) == 4
 
 
+def test_relations_are_drawn_as_the_features_of_their_queries():
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(2, 4, 2, 3, 5))  # (B, L, pairs, heads, keys)
+    shown = {"input": rng.random((2, 3, 8, 8)), "target": target}
+    columns, panels = compose(shown | {"prediction": target.reshape(2, 4, -1)}, (2, 2))
+    assert columns == ["Input", "Target", "Prediction"]
+    assert all((truth == guess).all() for _, truth, guess in panels)
+
+
 def test_overlays_have_the_classes_colours_and_a_readable_size(tmp_path):
     image = np.zeros((50, 60, 3), np.uint8)
     labels = np.full((50, 60), 255)
