@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,23 +40,64 @@ def relative_position_index(grid: tuple[int, int], with_cls: bool) -> Tensor:
     return index
 
 
-def resize_relative_table(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """Resize the offset rows of a table bicubically from one grid to another.
+def resize_relative_table(
+    table: Tensor, old: tuple[int, int], new: tuple[int, int], method: str = "bicubic"
+) -> Tensor:
+    """Resize the offset rows of a table from one grid to another.
 
     Args:
         table: (table_size(old), heads).
         old, new: grids (h, w).
+        method: "bicubic", evenly over the whole range of offsets, or "geometric", as BEiT's code
+            does when it loads a checkpoint: see `geometric_offsets`.
 
     Returns:
         (table_size(new), heads) in the dtype of `table`; the CLS rows are kept.
     """
     if old == new:
         return table
-    sizes = [tuple(2 * side - 1 for side in grid) for grid in (old, new)]
+    before, after = ((2 * h - 1, 2 * w - 1) for h, w in (old, new))
     offsets, cls = table[:-CLS_ROWS].float(), table[-CLS_ROWS:]
-    maps = offsets.T.reshape(1, -1, *sizes[0])
-    maps = F.interpolate(maps, size=sizes[1], mode="bicubic", align_corners=True)
-    return torch.cat([maps.flatten(2)[0].T.to(table.dtype), cls])
+    maps = offsets.T.reshape(-1, *before)
+    if method == "geometric":
+        rows, columns = (
+            _geometric_matrix(*sides).to(maps) for sides in zip(before, after, strict=True)
+        )
+        maps = rows @ maps @ columns.T
+    else:
+        maps = F.interpolate(maps[None], size=after, mode="bicubic", align_corners=True)[0]
+    return torch.cat([maps.flatten(1).T.to(table.dtype), cls])
+
+
+def geometric_offsets(old: int, new: int) -> list[float]:
+    """Where BEiT's code puts `old` offsets on the axis of `new` ones, both odd.
+
+    The gaps from the centre outwards grow by a factor q, found by bisection in [1.01, 1.5] so that
+    the ends meet. Where no q does (a much smaller source, or shrinking), the ends do not meet.
+    """
+    low, high, q = 1.01, 1.5, 1.01
+    while high - low > 1e-6:
+        q = (low + high) / 2
+        if (1 - q ** (old // 2)) / (1 - q) > new // 2:
+            high = q
+        else:
+            low = q
+    reached = [0.0]
+    for i in range(old // 2):
+        reached.append(reached[-1] + q**i)
+    return [-x for x in reached[:0:-1]] + reached
+
+
+def _geometric_matrix(old: int, new: int) -> Tensor:
+    """(new, old): a cubic spline through values at `geometric_offsets`, read at whole offsets."""
+    from scipy.interpolate import make_interp_spline  # slow to import, and only loading needs it
+
+    places = np.array(geometric_offsets(old, new))
+    wanted = np.arange(-(new // 2), new // 2 + 1).clip(places[0], places[-1])
+    if old < 4:  # too few points for a cubic
+        matrix = [np.interp(wanted, places, row) for row in np.eye(old)]
+        return torch.tensor(np.array(matrix).T)
+    return torch.from_numpy(make_interp_spline(places, np.eye(old), k=3)(wanted))
 
 
 class RelativePositionTable(nn.Module):

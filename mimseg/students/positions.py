@@ -36,13 +36,13 @@ class PositionMixin:
     def _position(self, grid: tuple[int, int]) -> Tensor:
         if grid == self.base_grid:
             return self.pos_embed
-        with_cls = self.cls_token is not None
+        options = dict(with_cls=self.cls_token is not None, shifted=self.shifted_sampling)
         if self.pos_embed.requires_grad and torch.is_grad_enabled():
-            return resize_position_embedding(self.pos_embed, self.base_grid, grid, with_cls)
+            return resize_position_embedding(self.pos_embed, self.base_grid, grid, **options)
         key = (grid, self.pos_embed.device, self.pos_embed._version)
         if self._resized_pos is None or self._resized_pos[0] != key:
             table = self.pos_embed.detach()
-            table = resize_position_embedding(table, self.base_grid, grid, with_cls)
+            table = resize_position_embedding(table, self.base_grid, grid, **options)
             self._resized_pos = (key, table)
         return self._resized_pos[1]
 

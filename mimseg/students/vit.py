@@ -39,7 +39,11 @@ class ViT(PositionMixin, BaseModule):
         mask_mode: what happens to a masked patch: "drop" leaves it out (MAE, dBOT), "token" puts a
             learned mask token in its place (BEiT, MaskDistill).
         pos_embed: "sincos" (fixed), "learned" or "none".
+        shifted_sampling: resize `pos_embed` to other inputs with the official detection codes'
+            sampling, 0.1 of a patch off (see `resize_position_embedding`), to reproduce them.
         rel_pos_bias: relative position bias: "none", "shared" by all blocks, or "per_block".
+        rel_pos_resize: how its tables are resized when weights of another grid are loaded:
+            "bicubic", or "geometric" as in BEiT's code. Inputs of another size are always bicubic.
         with_cls_token: whether a CLS token is put first.
         qkv_bias: whether query, key and value have a bias.
         layer_scale: initial layer scale, 0 for none.
@@ -63,7 +67,9 @@ class ViT(PositionMixin, BaseModule):
         in_channels: int = 3,
         mask_mode: str = "drop",
         pos_embed: str = "sincos",
+        shifted_sampling: bool = False,
         rel_pos_bias: str = "none",
+        rel_pos_resize: str = "bicubic",
         with_cls_token: bool = True,
         qkv_bias: bool = True,
         layer_scale: float = 0.0,
@@ -85,6 +91,7 @@ class ViT(PositionMixin, BaseModule):
         _expect("mask_mode", mask_mode, ("drop", "token"))
         _expect("pos_embed", pos_embed, ("sincos", "learned", "none"))
         _expect("rel_pos_bias", rel_pos_bias, ("none", "shared", "per_block"))
+        _expect("rel_pos_resize", rel_pos_resize, ("bicubic", "geometric"))
         _expect("drop_path_schedule", drop_path_schedule, ("linear", "constant"))
         _expect("weight_init", weight_init, SCHEMES)
         _expect("out_type", out_type, ("featmap", "cls_token", "raw"))
@@ -104,7 +111,8 @@ class ViT(PositionMixin, BaseModule):
             table = sincos_position_embedding(self.base_grid, dims, with_cls_token)
             self.pos_embed = nn.Parameter(table, requires_grad=pos_embed == "learned")
         heads, rows = arch["num_heads"], table_size(self.base_grid)
-        self.rel_pos_kind = rel_pos_bias
+        self.shifted_sampling = shifted_sampling
+        self.rel_pos_kind, self.rel_pos_resize = rel_pos_bias, rel_pos_resize
         self.rel_pos_bias = (
             RelativePositionTable(self.base_grid, heads) if rel_pos_bias == "shared" else None
         )

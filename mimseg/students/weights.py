@@ -99,7 +99,7 @@ def resize_tables(vit: nn.Module, state: dict, prefix: str) -> list[str]:
     for name in tables if vit.rel_pos_kind != "none" else ():
         old = _square_table(state[name])
         if old is not None and old != vit.base_grid:
-            state[name] = resize_relative_table(state[name], old, vit.base_grid)
+            state[name] = resize_relative_table(state[name], old, vit.base_grid, vit.rel_pos_resize)
             changed.append(name)
     return list(dict.fromkeys(changed))
 
