@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 
 from mimseg.algorithms.outputs import Needs
 from mimseg.checkpoints.families import BEIT, DBOT, TINYMIM
@@ -137,3 +138,56 @@ def test_position_embedding_of_a_non_square_detector_is_loaded(tmp_path):
     assert report.resized == ("pos_embed",)
     assert list(model.backbone.pos_embed.shape) == loader["pos_embed_shape"]
     assert model.backbone.pos_embed[:, 1:].abs().mean() > 0.1
+
+
+def test_layer_decay():
+    """Learning rate and weight decay of every parameter, by the official constructor's rules."""
+    case = cases()["layer_decay"]
+    h, tables = case["hparams"], case["lists"]
+    wrapper = dict(
+        type="OptimWrapper",
+        optimizer=dict(type="AdamW", lr=h["base_lr"], weight_decay=h["base_wd"]),
+        constructor="mimseg.LayerDecayConstructor",
+        paramwise_cfg=dict(layer_decay_rate=h["layer_decay_rate"], decay_embeddings=True),
+    )
+    for table in (t for t in tables.values() if isinstance(t, dict)):
+        named = {name: row["shape"] for name, row in table.items()}
+        heads = next(s for n, s in named.items() if n.endswith("bias_table"))[1]
+        shared = "backbone.rel_pos_bias.relative_position_bias_table" in named
+        width, _, patch, _ = named["backbone.patch_embed.proj.weight"]
+        hidden = named["backbone.blocks.0.mlp.fc1.weight"][0]
+        absolute = "backbone.pos_embed" in named
+        model = torch.nn.Module()
+        model.backbone = MODELS.build(
+            dict(
+                type="mimseg.ViT",
+                arch=arch(dict(embed_dim=width, depth=h["depth"], num_heads=heads, mlp_ratio=1))
+                | dict(feedforward_channels=hidden),
+                img_size=2 * patch,
+                patch_size=patch,
+                pos_embed="learned" if absolute else "none",
+                rel_pos_bias="shared" if shared else "per_block",
+                layer_scale=0.1,
+                final_norm="backbone.norm.weight" in named,
+            )
+        )
+        model.neck = MODELS.build(dict(type="mimseg.FeaturePyramid", in_channels=width, norm="BN"))
+        for name in ("decode_head", "auxiliary_head"):
+            head = torch.nn.ModuleDict({"conv_seg": torch.nn.Conv2d(4, 3, 1)})
+            if f"{name}.bn.weight" in named:
+                head["bn"] = torch.nn.BatchNorm2d(4)
+            setattr(model, name, head)
+
+        family = replace(TINYMIM, modules=NECK)
+        expected = {}
+        for name, row in table.items():
+            if name.startswith("backbone."):
+                (name,) = family.to_ours({name.removeprefix("backbone."): None})
+            expected[name] = row
+        groups = build_optim_wrapper(model, wrapper).optimizer.param_groups
+        found = {name: group for group in groups for name in group["names"]}
+        assert set(found) == set(expected)
+        for name, row in expected.items():
+            assert found[name]["lr"] == pytest.approx(row["lr"]), name
+            assert found[name]["weight_decay"] == row["weight_decay"], name
+            assert list(model.get_parameter(name).shape) == row["shape"], name
