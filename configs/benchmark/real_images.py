@@ -46,10 +46,10 @@ tasks = [
     dict(
         name='camvid-detection', task='detection', options=instances,
         needs=['camvid', 'instances-train', 'instances-val', 'instances-test'],
-        config='configs/camvid/mask-rcnn_vit-mini-p8_1xb8-1000i_camvid-128x128.py',
+        config='configs/camvid/mask-rcnn_vit-mini-p8_1xb8-700i_camvid-128x128.py',
         metrics={'AP': 'coco/bbox_mAP', 'mask_AP': 'coco/segm_mAP'}, select='mask_AP', scale=100,
         grid_keys=grid_keys,
-        grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=2e-3, layer_decay=0.85)]),
+        grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),
 ]
 extra = [dict(
     name='tiny-coco', resume=True,

@@ -13,7 +13,7 @@ metainfo = dict(classes=('car', 'pedestrian', 'bicyclist', 'sign', 'pole'))
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.5), keep_ratio=True),
+    dict(type='RandomResize', scale=(320, 240), ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(128, 128)),
     dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2)),
     dict(type='RandomFlip', prob=0.5),
@@ -21,7 +21,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='mimseg.LoadImageFromFile', broken='raise'),
-    dict(type='Resize', scale=(480, 360), keep_ratio=True),
+    dict(type='Resize', scale=(320, 240), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs',
          meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
@@ -51,7 +51,7 @@ test_evaluator = dict(
     ann_file=data_root + '/instances_test.json')
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=1000),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=50, end=700),
 ]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=1000, val_interval=1000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=700, val_interval=700)
 default_hooks = dict(checkpoint=dict(interval=250))
