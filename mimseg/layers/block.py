@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mimseg.errors import UserError
+from mimseg.layers.decomposed_position import decomposed_attention
 from mimseg.layers.drop_path import DropPath
+from mimseg.layers.window import from_windows, to_windows
 
 
 class LayerScale(nn.Module):
@@ -36,6 +38,7 @@ class Attention(nn.Module):
         layer_scale: initial layer scale; 0 for none.
         drop_path: drop path rate of the branch.
         table_rows: rows of a relative position table of this block's own; 0 for none.
+        axes: (h, w) that decomposed relative positions are made for; None for none.
 
     Raises:
         UserError: the head count does not divide the width.
@@ -49,6 +52,7 @@ class Attention(nn.Module):
         layer_scale: float,
         drop_path: float,
         table_rows: int = 0,
+        axes: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         if dims % num_heads:
@@ -61,6 +65,10 @@ class Attention(nn.Module):
         self.relative_position_bias_table = (
             nn.Parameter(torch.zeros(table_rows, num_heads)) if table_rows else None
         )
+        self.rel_pos_h, self.rel_pos_w = (
+            nn.Parameter(torch.zeros(2 * side - 1, dims // num_heads)) if side else None
+            for side in axes or (0, 0)
+        )
 
     def split_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, L, C) -> query, key, value, each (B, heads, L, C / heads)."""
@@ -68,12 +76,22 @@ class Attention(nn.Module):
         qkv = self.qkv(x).reshape(b, length, 3, self.num_heads, c // self.num_heads)
         return qkv.permute(2, 0, 3, 1, 4).unbind(0)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        """The residual branch (B, L, C) from query, key, value and an additive bias."""
-        bias = None if bias is None else bias.to(q.dtype)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        x = self.proj(x.transpose(1, 2).flatten(2))
-        return self.drop_path(self.gamma1(x))
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, grid: tuple[int, int] | None
+    ) -> Tensor:
+        """The branch (B, L, C) before layer scale and drop path.
+
+        Args:
+            q, k, v: (B, heads, L, C / heads).
+            bias: added to the scores.
+            grid: (h, w) of the tokens, for decomposed relative positions.
+        """
+        if self.rel_pos_h is not None:
+            x = decomposed_attention(q, k, v, self.rel_pos_h, self.rel_pos_w, grid)
+        else:
+            bias = None if bias is None else bias.to(q.dtype)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(x.transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):
@@ -104,6 +122,8 @@ class TransformerBlock(nn.Module):
         drop_path: drop path rate.
         norm_eps: epsilon of the layer norms.
         table_rows: rows of a relative position table of this block's own; 0 for none.
+        window: side of the windows that attention stays in; 0 for the whole map.
+        axes: (h, w) that decomposed relative positions are made for; None for none.
     """
 
     def __init__(
@@ -116,24 +136,43 @@ class TransformerBlock(nn.Module):
         drop_path: float = 0.0,
         norm_eps: float = 1e-6,
         table_rows: int = 0,
+        window: int = 0,
+        axes: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self.window = window
         self.ln1 = nn.LayerNorm(dims, eps=norm_eps)
-        self.attn = Attention(dims, num_heads, qkv_bias, layer_scale, drop_path, table_rows)
+        self.attn = Attention(dims, num_heads, qkv_bias, layer_scale, drop_path, table_rows, axes)
         self.ln2 = nn.LayerNorm(dims, eps=norm_eps)
         self.ffn = FeedForward(dims, hidden, layer_scale, drop_path)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(B, L, C) -> (B, L, C); bias is added to the attention scores."""
-        return self.forward_tapped(x, bias)[0]
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, grid: tuple[int, int] | None = None
+    ) -> Tensor:
+        """(B, L, C) -> (B, L, C).
+
+        Args:
+            bias: added to the attention scores.
+            grid: (h, w) of the tokens, for windows and decomposed relative positions. Windows that
+                reach over the border are filled up with zeros after the norm, as in ViTDet; what
+                stands there takes part as keys and values of the projections' biases.
+        """
+        return self.forward_tapped(x, bias, grid)[0]
 
     def forward_tapped(
-        self, x: Tensor, bias: Tensor | None = None
+        self, x: Tensor, bias: Tensor | None = None, grid: tuple[int, int] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Like `forward`, with this block's query, key and value beside the output."""
-        q, k, v = self.query_key_value(x)
-        x = x + self.attn.attend(q, k, v, bias)
-        return x + self.ffn(self.ln2(x)), (q, k, v)
+        normed = self.ln1(x)
+        inside = (self.window, self.window) if self.window else grid
+        if self.window:
+            normed = to_windows(normed, grid, self.window)
+        qkv = self.attn.split_heads(normed)
+        branch = self.attn.attend(*qkv, bias, inside)
+        if self.window:
+            branch = from_windows(branch, grid, self.window)
+        x = x + self.attn.drop_path(self.attn.gamma1(branch))
+        return x + self.ffn(self.ln2(x)), qkv
 
     def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value of the block's input (B, L, C), each (B, heads, L, C / heads)."""

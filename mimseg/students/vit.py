@@ -45,6 +45,12 @@ class ViT(PositionMixin, BaseModule):
         rel_pos_resize: how its tables are resized when weights of another grid are loaded:
             "bicubic", or "geometric" as in BEiT's code. Inputs of another size are always bicubic.
         with_cls_token: whether a CLS token is put first.
+        window_size: side of the windows, in patches, that attention stays in outside
+            `global_blocks` (ViTDet); 0 for none.
+        global_blocks: blocks that see the whole image all the same; None takes the last of each
+            quarter, as ViTDet does.
+        decomposed_rel_pos: whether blocks have ViTDet's decomposed relative positions, zero at
+            first. Like windows, they need with_cls_token=False.
         qkv_bias: whether query, key and value have a bias.
         layer_scale: initial layer scale, 0 for none.
         drop_path_rate: drop path rate of the last block.
@@ -71,6 +77,9 @@ class ViT(PositionMixin, BaseModule):
         rel_pos_bias: str = "none",
         rel_pos_resize: str = "bicubic",
         with_cls_token: bool = True,
+        window_size: int = 0,
+        global_blocks: Sequence[int] | None = None,
+        decomposed_rel_pos: bool = False,
         qkv_bias: bool = True,
         layer_scale: float = 0.0,
         drop_path_rate: float = 0.0,
@@ -123,6 +132,14 @@ class ViT(PositionMixin, BaseModule):
                 f"the other blocks' {heads}, which share one table",
                 "rel_pos_bias='per_block' or 'none'",
             )
+        windows = _windows(window_size, global_blocks, depth)
+        if (window_size or decomposed_rel_pos) and (with_cls_token or rel_pos_bias != "none"):
+            raise UserError(
+                "backbone.window_size" if window_size else "backbone.decomposed_rel_pos",
+                window_size or True,
+                "a map of patches alone, without the biases of rel_pos_bias",
+                "with_cls_token=False and rel_pos_bias='none'",
+            )
         self.layers = nn.ModuleList(
             TransformerBlock(
                 dims,
@@ -133,8 +150,10 @@ class ViT(PositionMixin, BaseModule):
                 drop_path_rate * (i / max(depth - 1, 1) if drop_path_schedule == "linear" else 1),
                 norm_eps,
                 rows if rel_pos_bias == "per_block" else 0,
+                window,
+                ((window, window) if window else self.base_grid) if decomposed_rel_pos else None,
             )
-            for i in range(depth)
+            for i, window in enumerate(windows)
         )
         self.ln1 = nn.LayerNorm(dims, eps=norm_eps) if final_norm else None
         self._forget_grids()
@@ -301,12 +320,12 @@ class ViT(PositionMixin, BaseModule):
                 picked if own is None else self._visible_bias(self.relative_bias(own, grid), kept)
             )
             if index in tapped:
-                x, found = block.forward_tapped(x, bias)
+                x, found = block.forward_tapped(x, bias, grid)
                 qkv |= dict.fromkeys(tapped[index], found)
             elif self.activation_checkpointing and self.training:
-                x = checkpoint(block, x, bias, use_reentrant=False)
+                x = checkpoint(block, x, bias, grid, use_reentrant=False)
             else:
-                x = block(x, bias)
+                x = block(x, bias, grid)
             taps |= dict.fromkeys(layers.get(index, ()), x)
         return x, taps, qkv
 
@@ -314,3 +333,15 @@ class ViT(PositionMixin, BaseModule):
 def _expect(key: str, value: object, allowed: Sequence[str] | dict) -> None:
     if value not in allowed:
         raise UserError(f"backbone.{key}", value, "one of " + ", ".join(map(repr, allowed)))
+
+
+def _windows(size: int, global_blocks: Sequence[int] | None, depth: int) -> list[int]:
+    """Each block's window, 0 for none."""
+    if not size:
+        return [0] * depth
+    if global_blocks is None:
+        global_blocks = {-(-depth * quarter // 4) - 1 for quarter in (1, 2, 3, 4)}
+    whole = {index % depth for index in global_blocks if -depth <= index < depth}
+    if len(whole) != len(set(global_blocks)):
+        raise UserError("backbone.global_blocks", list(global_blocks), f"blocks 0 to {depth - 1}")
+    return [0 if index in whole else size for index in range(depth)]

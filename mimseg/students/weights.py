@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mimseg.errors import UserError
 from mimseg.layers.block import LayerScale
+from mimseg.layers.decomposed_position import resize_axis_table
 from mimseg.layers.position import resize_position_embedding, sincos_position_embedding
 from mimseg.layers.relative_position import CLS_ROWS, resize_relative_table
 
@@ -22,9 +23,9 @@ def draw_weights(vit: nn.Module) -> None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, LayerScale):
             nn.init.constant_(module.weight, module.value)
-        table = getattr(module, "relative_position_bias_table", None)
-        if table is not None:
-            nn.init.zeros_(table)
+        for name in ("relative_position_bias_table", "rel_pos_h", "rel_pos_w"):
+            if getattr(module, name, None) is not None:
+                nn.init.zeros_(getattr(module, name))
     for token in (vit.cls_token, vit.mask_token):
         if token is not None:
             nn.init.normal_(token, std=0.02)
@@ -101,6 +102,12 @@ def resize_tables(vit: nn.Module, state: dict, prefix: str) -> list[str]:
         if old is not None and old != vit.base_grid:
             state[name] = resize_relative_table(state[name], old, vit.base_grid, vit.rel_pos_resize)
             changed.append(name)
+    for name, own in vit.named_parameters():
+        if name.endswith((".rel_pos_h", ".rel_pos_w")) and f"{prefix}{name}" in state:
+            table = state[f"{prefix}{name}"]
+            if table.ndim == 2 and table.shape[0] != own.shape[0]:
+                state[f"{prefix}{name}"] = resize_axis_table(table, own.shape[0])
+                changed.append(f"{prefix}{name}")
     return list(dict.fromkeys(changed))
 
 
