@@ -13,7 +13,7 @@ from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
 from mimseg.algorithms.objective import Objective
-from mimseg.algorithms.outputs import Needs
+from mimseg.algorithms.outputs import Needs, StudentOutput
 from mimseg.errors import UserError
 from mimseg.registry import MODELS
 from mimseg.teachers.bank import TeacherBank
@@ -34,7 +34,7 @@ class MaskedImageModeling(BaseSelfSupervisor):
         backbone: the student.
         masking: the mask generator, or None for full images.
         teacher, normalization, head, loss: the slots of a single objective.
-        positions, with_cls: see `Objective`.
+        positions, with_cls: see `Objective`; "masked" and False unless given.
         objectives: list of dict(name, teacher, normalization, head, loss, weight, positions,
             with_cls) instead of the flat keys; `teacher` is then a name in `teachers`.
         teachers: name -> teacher config.
@@ -50,8 +50,8 @@ class MaskedImageModeling(BaseSelfSupervisor):
         normalization: dict | None = None,
         head: dict | None = None,
         loss: dict | None = None,
-        positions: str = "masked",
-        with_cls: bool = False,
+        positions: str | None = None,
+        with_cls: bool | None = None,
         objectives: Sequence[dict] | None = None,
         teachers: dict[str, dict] | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
@@ -65,11 +65,21 @@ class MaskedImageModeling(BaseSelfSupervisor):
         if objectives is None:
             flat = dict(teacher=teacher, normalization=normalization, head=head, loss=loss)
             _expect_all("model", flat)
+            if teachers is not None:
+                raise UserError("model.teachers", "given", "a list of objectives beside it")
             teachers = {"teacher": flat.pop("teacher")}
-            flat |= dict(name="", teacher="teacher", positions=positions, with_cls=with_cls)
-            objectives = [flat]
-        elif any(slot is not None for slot in (teacher, normalization, head, loss)):
-            raise UserError("model.objectives", "given", "either objectives or the flat keys")
+            flat |= dict(name="", teacher="teacher", positions=positions or "masked")
+            objectives = [flat | dict(with_cls=bool(with_cls))]
+        elif not objectives or any(
+            slot is not None for slot in (teacher, normalization, head, loss, positions, with_cls)
+        ):
+            raise UserError(
+                "model.objectives",
+                len(objectives),
+                "at least one, and none of the flat keys (teacher, normalization, head, loss, "
+                "positions, with_cls) beside them",
+                "write those into each objective",
+            )
         self.masking = None if masking is None else _build(masking)
         self.bank = TeacherBank({name: _build(cfg) for name, cfg in (teachers or {}).items()})
         for built in self.bank.teachers.values():
@@ -104,6 +114,14 @@ class MaskedImageModeling(BaseSelfSupervisor):
         widths = dict(in_channels=self.backbone.embed_dims, out_channels=width)
         head = head if isinstance(head, nn.Module) else MODELS.build(head, default_args=widths)
         objective = Objective(teacher, _build(normalization), head, _build(loss), **options)
+        objective.normalization.bind(width)
+        if objective.with_cls and (
+            self.backbone.cls_token is None or "cls" not in self.bank[teacher].offers
+        ):
+            raise UserError("with_cls", True, "a CLS token in both student and teacher", "drop it")
+        if getattr(objective.criterion, "one_mask", False) and self.masking is not None:
+            if self.masking.num_masks > 1:
+                raise UserError("masking.num_masks", self.masking.num_masks, "1 with InfoNCE")
         masked = self.masking is not None
         head.check(self.backbone, objective.positions_kind, masked, self.bank[teacher])
         return objective
@@ -188,7 +206,21 @@ class MaskedImageModeling(BaseSelfSupervisor):
             "target" and "prediction" (B, L, D); "reconstruction" (B, 3, H, W) where the teacher's
             tokens are an image.
         """
-        student, teachers = self._run(inputs)
+        step, modes = None, [module for module in self.modules() if module.training]
+        if self.masking is not None:
+            step = int(self.masking.step)
+        for module in modes:  # a picture is no training step: no statistics, no drop path
+            module.training = False
+        try:
+            student, teachers = self._run(inputs)
+            return self._shown(inputs, student, teachers)
+        finally:
+            for module in modes:
+                module.training = True
+            if step is not None:
+                self.masking.rewind(step)
+
+    def _shown(self, inputs: dict, student: StudentOutput, teachers: dict) -> dict:
         objective = next(iter(self.objectives.values()))
         teacher = teachers[objective.teacher]
         rows, length = student.tokens.shape[0], student.length

@@ -16,7 +16,7 @@ POSITIONS = ("masked", "visible", "all", "cls")
 class Objective(BaseModule):
     """loss( normalization( teacher ), head( student ) ), averaged over the chosen positions.
 
-    The unified view of arXiv 2210.10615, section 2.
+    The unified view of arXiv 2210.10615.
 
     Args:
         teacher: the name of the teacher in the algorithm's bank.
@@ -66,8 +66,6 @@ class Objective(BaseModule):
                 f"the student's grid {student.grid}",
                 "give the teacher a view of another size, or another patch size",
             )
-        if self.with_cls and (student.cls is None or not (teacher.cls or teacher.qkv)):
-            raise UserError("with_cls", True, "a CLS token in both student and teacher", "drop it")
         positions = self.positions(student)
         prediction = self.head(student, positions)
         target = self.target(student, teacher, positions)

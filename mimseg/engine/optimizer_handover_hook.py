@@ -36,5 +36,16 @@ class OptimizerHandoverHook(Hook):
             raise UserError(
                 "stages.optimizer", str(path), "the optimizer state of the same parameters"
             )
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        for index, moments in saved["state"].items():
+            shape = tuple(getattr(moments.get("exp_avg"), "shape", params[index].shape))
+            if shape != tuple(params[index].shape):
+                raise UserError(
+                    "stages.optimizer",
+                    str(path),
+                    f"moments of the same parameters; one is {shape} there and "
+                    f"{tuple(params[index].shape)} here",
+                    "drop the stage's optimizer key: the architecture changed",
+                )
         optimizer.load_state_dict({**own, "state": saved["state"]})
         runner.logger.info(f"optimizer moments taken over from {path}")

@@ -83,13 +83,18 @@ def use_amp(cfg: Config) -> None:
 def use_init(cfg: Config, checkpoint: str) -> None:
     """Let the backbone start from a checkpoint; it is resolved and opened before training."""
     from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
+    from mimseg.checkpoints.loader import weights_in
+    from mimseg.checkpoints.recognise import has_own_names, recognise
 
     kind = cfg.model.backbone.get("type")
     if kind != "mimseg.ViT":
         raise UserError("--init", checkpoint, f"a config with a mimseg.ViT backbone, not {kind}")
     path = str(resolve_checkpoint(checkpoint))
-    read_checkpoint(path, mmap=True, key="--init")
-    cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=path)
+    trust = (cfg.model.backbone.get("init_cfg") or {}).get("trust", False)
+    weights = weights_in(read_checkpoint(path, trust, mmap=True, key="--init"), path, "--init")
+    if not has_own_names(weights):
+        recognise(weights, path, "--init")
+    cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=path, trust=trust)
 
 
 def check_config(cfg: Config, splits: tuple[str, ...]) -> None:
@@ -108,7 +113,7 @@ def check_config(cfg: Config, splits: tuple[str, ...]) -> None:
             "compile",
             cfg.compile,
             "False: mmengine would compile the whole step, data preprocessor included",
-            "compile the backbone alone, with torch.compile, in a script of your own",
+            "in a script of your own: model.backbone.encode = torch.compile(model.backbone.encode)",
         )
     check_types(cfg.to_dict())
     check_config_data(cfg, splits)

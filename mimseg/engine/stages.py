@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.registry import MODELS, DefaultScope
 
-from mimseg.engine.prepare import check_config, merge_options
+from mimseg.engine.prepare import check_config, merge_options, view_sizes
 from mimseg.engine.run import train
 from mimseg.errors import UserError
 from mimseg.files import write_json, write_text
 
-KEYS = {"name", "options", "teacher", "teacher_key", "optimizer"}
+KEYS = {"name", "options", "teacher", "teacher_key", "teacher_options", "optimizer"}
 
 
 def train_stages(cfg: Config, resume: bool = False) -> dict:
@@ -24,6 +26,8 @@ def train_stages(cfg: Config, resume: bool = False) -> dict:
         options: dotted settings that replace the config's;
         teacher: the earlier stage whose student becomes the teacher (dBOT, TinyMIM's chain);
         teacher_key: which teacher that is ("model.teacher");
+        teacher_options: its options, such as view, input_size, final_norm, or another type
+            (mimseg.EMATeacher, which starts from that student and then follows the new one);
         optimizer: the earlier stage whose optimizer moments live on (dBOT's official code).
 
     The student is drawn anew and the schedule restarts, because the Runner is new; each stage adds
@@ -36,6 +40,7 @@ def train_stages(cfg: Config, resume: bool = False) -> dict:
     stages = stage_configs(cfg)
     for stage in stages.values():  # before the first one trains for days
         check_config(stage, ("train", "val"))
+        _check_model(stage)
     for number, (name, stage) in enumerate(stages.items()):
         print(f"stage {number + 1} of {len(stages)}: {name}", flush=True)
         Path(stage.work_dir).mkdir(parents=True, exist_ok=True)
@@ -77,7 +82,8 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
                 raise UserError(f"{where}.{key}", stage[key], f"one of {list(configs)}")
         if stage.get("teacher") is not None:
             earlier = configs[stage.teacher]
-            _set_teacher(own, stage.get("teacher_key", "model.teacher"), earlier)
+            key = stage.get("teacher_key", "model.teacher")
+            _set_teacher(own, key, earlier, stage.get("teacher_options", {}))
         if stage.get("optimizer") is not None:
             hook = dict(
                 type="mimseg.OptimizerHandoverHook", source=configs[stage.optimizer].work_dir
@@ -87,7 +93,16 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
     return configs
 
 
-def _set_teacher(cfg: Config, key: str, earlier: Config) -> None:
+def _check_model(cfg: Config) -> None:
+    """Build a stage's model without memory: what cannot fit is told before anything trains."""
+    DefaultScope.get_instance(f"stage {cfg.work_dir}", scope_name=cfg.default_scope)
+    with torch.device("meta"), MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
+        model = registry.build(copy.deepcopy(cfg.model))
+    if hasattr(model, "check_views") and (sizes := view_sizes(cfg)):
+        model.check_views(sizes)
+
+
+def _set_teacher(cfg: Config, key: str, earlier: Config, options: dict) -> None:
     backbone = {k: v for k, v in earlier.model.backbone.items() if k != "init_cfg"}
     *parents, last = key.split(".")
     node = cfg
@@ -98,4 +113,7 @@ def _set_teacher(cfg: Config, key: str, earlier: Config) -> None:
     node[last] = {
         **kept,
         **dict(type="mimseg.ViTTeacher", init=earlier.work_dir, backbone=backbone, saved=True),
+        **options,
     }
+    if node[last]["type"] == "mimseg.EMATeacher":  # of the new student's shape, always saved
+        del node[last]["backbone"], node[last]["saved"]

@@ -47,6 +47,8 @@ class RelationHead(Head):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if isinstance(relations, str):
+            raise UserError("head.relations", relations, "a list of pairs", f"('{relations}',)")
         for pair in relations:
             if len(pair) != 2 or not set(pair) <= set("qkv"):
                 raise UserError("head.relations", pair, "two of q, k and v, such as 'qk' or 'vv'")
@@ -79,6 +81,9 @@ class RelationHead(Head):
         """
         if masked and backbone.mask_mode == "drop":
             self._refuse_dropped()
+        backbone.block_index(self.student_layer)
+        if teacher is not None:
+            teacher.check_layers(frozenset({self.teacher_layer}))
         theirs = None if teacher is None else teacher.head_count(self.teacher_layer)
         ours = backbone.layers[self.student_layer].attn.num_heads
         if self.num_heads is None and theirs is not None and theirs != ours:

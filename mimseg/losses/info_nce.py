@@ -22,6 +22,9 @@ class InfoNCELoss(nn.Module):
         temperature: divides the cosines; the default is our choice.
     """
 
+    # a patch that is hidden in two masks of an image would be its own negative
+    one_mask = True
+
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         if temperature <= 0:

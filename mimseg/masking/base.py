@@ -7,6 +7,7 @@ from mmengine.dist import get_rank
 from torch import Tensor, nn
 
 from mimseg.algorithms.outputs import Needs, TeacherOutput
+from mimseg.errors import UserError
 
 
 class Masking(nn.Module):
@@ -28,6 +29,8 @@ class Masking(nn.Module):
 
     def __init__(self, num_masks: int = 1, seed: int | None = None) -> None:
         super().__init__()
+        if num_masks < 1:
+            raise UserError("masking.num_masks", num_masks, "a whole number from 1")
         self.num_masks, self.fixed_seed = num_masks, seed
         self.register_buffer("seed", torch.tensor(seed or 0, dtype=torch.int64))
         self.register_buffer("step", torch.tensor(0, dtype=torch.int64))
@@ -42,6 +45,11 @@ class Masking(nn.Module):
         if self.fixed_seed is None:
             self.seed.fill_(int(torch.randint(2**31, ())))
         self.step.zero_()
+        self._host_step = None
+
+    def rewind(self, step: int) -> None:
+        """Go back to a step, as if no mask had been drawn since."""
+        self.step.fill_(step)
         self._host_step = None
 
     @property

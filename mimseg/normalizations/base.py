@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mimseg.algorithms.outputs import Needs, TeacherOutput
+from mimseg.errors import UserError
 
 
 class Normalization(nn.Module):
@@ -22,10 +23,17 @@ class Normalization(nn.Module):
     def __init__(self, layers: Sequence[int] = (-1,)) -> None:
         super().__init__()
         self.layers = tuple(layers)
+        if not self.layers and not self.may_lack_layers:
+            raise UserError("normalization.layers", self.layers, "at least one block", "(-1,)")
+
+    may_lack_layers = False
 
     @property
     def needs(self) -> Needs:
         return Needs(layers=frozenset(self.layers))
+
+    def bind(self, width: int) -> None:
+        """Make buffers for targets of that width; called once, when the model is built."""
 
     def forward(self, teacher: TeacherOutput) -> Tensor:
         """The target sequence (B, 1 + L, D), CLS first, in float32."""

@@ -21,6 +21,8 @@ class NoNormalization(Normalization):
         ids: hand on a tokenizer's ids instead of tokens.
     """
 
+    may_lack_layers = True  # ids and relations are no tokens
+
     def __init__(self, layers: Sequence[int] = (-1,), ids: bool = False) -> None:
         super().__init__(() if ids else layers)
         self.ids = ids

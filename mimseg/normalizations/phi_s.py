@@ -53,6 +53,11 @@ class PHISNormalization(StatefulNormalization):
         self.register_buffer("rotation", torch.empty(0))
         self.register_buffer("scale", torch.ones(()))
 
+    def bind(self, width: int) -> None:
+        self.moments = self.moments.new_zeros(1 + width, 1 + width)
+        self.mean = self.mean.new_zeros(width)
+        self.rotation = torch.eye(width, device=self.mean.device)
+
     def forward(self, teacher: TeacherOutput) -> Tensor:
         """The target sequence (B, 1 + L, D), CLS first, in float32."""
         if self.training and not self._frozen:
@@ -76,8 +81,7 @@ class PHISNormalization(StatefulNormalization):
         """Add a batch's patch tokens (B, L, D); after the last one, fit the rotation."""
         width = tokens.shape[2]
         if not self.moments.numel():
-            self.moments = tokens.new_zeros(1 + width, 1 + width, dtype=torch.float64)
-            self.rotation = torch.eye(width, device=tokens.device)
+            self.to(tokens.device).bind(width)
         x = tokens.flatten(0, 1).double()
         x = torch.cat([x.new_ones(len(x), 1), x], dim=1)
         batch = x.T @ x
@@ -87,7 +91,7 @@ class PHISNormalization(StatefulNormalization):
 
         mean = self.moments[0, 1:] / self.moments[0, 0]
         covariance = self.moments[1:, 1:] / self.moments[0, 0] - mean.outer(mean)
-        self.mean = mean.float()
+        self.mean.copy_(mean)
         self.scale = (covariance.diagonal().mean() + self.eps).sqrt().float()
         if int(self.steps) >= self.warmup_steps:
             variances, vectors = torch.linalg.eigh(covariance)

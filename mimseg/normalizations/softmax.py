@@ -49,13 +49,18 @@ class SoftmaxNormalization(StatefulNormalization):
         if center_momentum is not None:  # (layers, 2, D), CLS and patches; see the base
             self.register_buffer("center", torch.empty(0))
 
+    def bind(self, width: int) -> None:
+        if self.center_momentum is not None:
+            self.center = self.center.new_zeros(len(self.layers), 2, width)
+
     def forward(self, teacher: TeacherOutput) -> Tensor:
         """Distributions (B, 1 + L, D), CLS first, in float32."""
         if self.center_momentum is None:
             return super().forward(teacher)
         sequences = [teacher.sequence(layer).float() for layer in self.layers]
         if not self.center.numel():
-            self.center = sequences[0].new_zeros(len(sequences), 2, sequences[0].shape[2])
+            self.bind(sequences[0].shape[2])
+            self.center = self.center.to(sequences[0])
         total = 0.0
         for tokens, (cls, patches) in zip(sequences, self.center, strict=True):
             centred = torch.cat([tokens[:, :1] - cls, tokens[:, 1:] - patches], dim=1)

@@ -10,9 +10,8 @@ from mimseg.normalizations.base import Normalization
 class StatefulNormalization(Normalization):
     """Base of the normalizations with statistics in buffers.
 
-    The width of the targets is not known when a normalization is built. Subclasses register empty
-    buffers and give them their shape at the first batch; a checkpoint that is loaded before that
-    gives them theirs.
+    The width of the targets is not known when a normalization is made: the algorithm tells it by
+    `bind`. Used alone, a normalization takes the width of its first batch, or of a checkpoint.
 
     In training mode every `forward` counts as one step.
 

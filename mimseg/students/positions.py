@@ -51,10 +51,16 @@ class PositionMixin:
             return None
         return self.relative_bias(self.rel_pos_bias.relative_position_bias_table, grid)
 
+    def block_bias(self, index: int, grid: tuple[int, int]) -> Tensor | None:
+        """The relative bias of a block, its own or the shared one; None where it has none."""
+        own = self.layers[index].attn.relative_position_bias_table
+        return self._shared_bias(grid) if own is None else self.relative_bias(own, grid)
+
     def relative_bias(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         """The table's bias on a grid, (heads, [1 +] L, [1 +] L)."""
         key = (grid, table.device)
         if key not in self._offsets:
+            self._offsets.clear()  # one grid: detection pads to a new one in every batch
             index = relative_position_index(grid, self.cls_token is not None)
             self._offsets[key] = index.to(table.device)
         table = resize_relative_table(table, self.base_grid, grid)

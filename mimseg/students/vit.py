@@ -54,7 +54,8 @@ class ViT(PositionMixin, BaseModule):
         qkv_bias: whether query, key and value have a bias.
         layer_scale: initial layer scale, 0 for none.
         drop_path_rate: drop path rate of the last block.
-        drop_path_schedule: "linear" growth from 0 in the first block, or "constant" (TinyMIM).
+        drop_path_schedule: "linear" growth from 0 in the first block, or "constant", but 0 in the
+            last one (TinyMIM's code).
         last_block_heads: head count of the last block, where it differs (TinyMIM's relations).
         weight_init: "mae" (Xavier uniform) or "beit" (normal, deeper residual branches smaller).
         final_norm: whether the last block's output is normalised.
@@ -147,7 +148,8 @@ class ViT(PositionMixin, BaseModule):
                 arch["feedforward_channels"],
                 qkv_bias,
                 layer_scale,
-                drop_path_rate * (i / max(depth - 1, 1) if drop_path_schedule == "linear" else 1),
+                drop_path_rate
+                * (i / max(depth - 1, 1) if drop_path_schedule == "linear" else i < depth - 1),
                 norm_eps,
                 rows if rel_pos_bias == "per_block" else 0,
                 window,

@@ -11,7 +11,7 @@ from mimseg.errors import UserError
 from mimseg.layers.block import LayerScale
 from mimseg.layers.decomposed_position import resize_axis_table
 from mimseg.layers.position import resize_position_embedding, sincos_position_embedding
-from mimseg.layers.relative_position import CLS_ROWS, resize_relative_table
+from mimseg.layers.relative_position import CLS_ROWS, resize_relative_table, table_size
 
 
 def draw_weights(vit: nn.Module) -> None:
@@ -97,8 +97,9 @@ def resize_tables(vit: nn.Module, state: dict, prefix: str) -> list[str]:
             state[name] = table.clone()
             changed.append(name)
     tables = [n for n in state if n.startswith(prefix) and n.endswith("position_bias_table")]
+    own = table_size(vit.base_grid)
     for name in tables if vit.rel_pos_kind != "none" else ():
-        old = _square_table(state[name])
+        old = None if state[name].shape[0] == own else _square_table(state[name])
         if old is not None and old != vit.base_grid:
             state[name] = resize_relative_table(state[name], old, vit.base_grid, vit.rel_pos_resize)
             changed.append(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -24,12 +25,15 @@ class TeacherBank:
 
     def __init__(self, teachers: dict[str, Teacher]) -> None:
         self.teachers = teachers
+        self.saves = True
         self.restored: set[str] = set()  # saved teachers that a checkpoint brought back
         self._freeze()
 
     def __deepcopy__(self, memo: dict) -> TeacherBank:
-        """A copy of the model, such as an averaged one, shares the frozen teachers."""
-        return self
+        """A copy of the model, such as an averaged one, shares the teachers and saves none."""
+        other = copy.copy(self)
+        other.saves = False
+        return other
 
     def _freeze(self) -> None:
         for teacher in self.teachers.values():
@@ -60,7 +64,7 @@ class TeacherBank:
     def state_dict(self) -> dict[str, Tensor]:
         """What a checkpoint holds: the tensors of saved teachers, the file hash of the others."""
         state = {}
-        for name, teacher in self.teachers.items():
+        for name, teacher in self.teachers.items() if self.saves else ():
             if teacher.saved:
                 for key, value in teacher.state_dict().items():
                     state[f"{name}.{key}"] = value

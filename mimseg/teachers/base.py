@@ -30,7 +30,7 @@ class Teacher(nn.Module):
     Attributes:
         out_channels: D, the width of the targets; known after `bind`.
         stride: pixels a token, where a token is a patch of that side.
-        offers: which of `Needs`' fields it can answer.
+        offers: which of `Needs`' fields it can answer, and "cls" where it has a CLS token.
         saved: whether the teacher's tensors go into checkpoints. A teacher that cannot be made
             again from its config (random, a copy of the student, an earlier stage) must be saved.
     """

@@ -17,9 +17,9 @@ _PROBED = 8  # values of each parameter that are looked at
 class EMATeacher(ViTTeacher):
     """The exponential moving average of the student (data2vec, arXiv 2202.03555, section 3.2).
 
-    It starts as a copy of the student. `mimseg.TeacherUpdateHook` must be among the hooks: it calls
-    `update` after every optimizer step. Training without it is an error in the first step that
-    sees a changed student, not a teacher that stands still.
+    It starts as a copy of the student, unless `init` says otherwise. `mimseg.TeacherUpdateHook`
+    must be among the hooks: it calls `update` after every optimizer step. Training without it is an
+    error in the first step that sees a changed student, not a teacher that stands still.
 
     The momentum grows linearly from `momentum` to `end_momentum` over the first `anneal_steps`
     updates and stays there, as in data2vec. Its update number t, from 0, uses
@@ -32,6 +32,8 @@ class EMATeacher(ViTTeacher):
         anneal_steps: optimizer steps from the first momentum to the last; None takes the whole run.
         depth: number of blocks to keep; None keeps all.
         final_norm: whether the network's final norm is applied to the last block's tokens.
+        init: what it starts as; another than "student" is a checkpoint or a work dir (dBOT's
+            ablation of momentum within a stage).
 
     Raises:
         UserError: a momentum outside [0, 1], or steps without an end.
@@ -46,17 +48,18 @@ class EMATeacher(ViTTeacher):
         anneal_steps: int | None = None,
         depth: int | None = None,
         final_norm: bool = False,
+        init: str = "student",
         **kwargs,
     ) -> None:
-        for key in ("init", "backbone", "saved"):
+        for key in ("backbone", "saved"):
             if key in kwargs:
                 raise UserError(
                     f"teacher.{key}",
                     kwargs[key],
-                    "nothing: the average starts as the student, has its shape and is always saved",
+                    "nothing: the average has the student's shape and is always saved",
                     "leave it out, or use mimseg.ViTTeacher",
                 )
-        super().__init__(init="student", depth=depth, final_norm=final_norm, saved=True, **kwargs)
+        super().__init__(init=init, depth=depth, final_norm=final_norm, saved=True, **kwargs)
         for key, value in (("momentum", momentum), ("end_momentum", end_momentum)):
             if value is not None and not 0 <= value <= 1:
                 raise UserError(f"teacher.{key}", value, "a number from 0 to 1")

@@ -49,7 +49,7 @@ class OpenCLIPTeacher(Teacher):
         UserError: a model, tag, output or size that does not exist or does not fit.
     """
 
-    offers = frozenset({"layers", "qkv", "attention"})
+    offers = frozenset({"layers", "qkv", "attention", "cls"})
 
     def __init__(
         self,

@@ -93,7 +93,7 @@ class TimmTeacher(Teacher):
             )
         self.prefix = self.net.num_prefix_tokens
         self.with_cls = getattr(self.net, "cls_token", None) is not None
-        self.offers |= {"qkv", "attention"} if self.with_cls else {"qkv"}
+        self.offers |= {"qkv", "attention", "cls"} if self.with_cls else {"qkv"}
         self.out_channels = self.net.embed_dim
         if self.input_size:
             self.grid_of(self.input_size, self.input_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,8 @@ from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.errors import UserError
 from mimseg.registry import MODELS
 from mimseg.teachers.base import Teacher
+from mimseg.teachers.hub import file_digest
+from mimseg.teachers.taps import cls_attention
 
 
 @MODELS.register_module()
@@ -29,7 +31,7 @@ class ViTTeacher(Teacher):
             which is then read again on resuming and compared by its SHA-256.
     """
 
-    offers = frozenset({"layers", "qkv"})
+    offers = frozenset({"layers", "qkv", "attention", "cls"})
 
     def __init__(
         self,
@@ -61,6 +63,10 @@ class ViTTeacher(Teacher):
         if self.final_norm and net.ln1 is None:
             raise UserError("teacher.final_norm", True, "a backbone with a final norm")
         net.mask_token = None  # a teacher sees full images
+        if net.cls_token is None:
+            self.offers -= {"attention", "cls"}
+        if not net.num_layers:
+            self.offers -= {"attention", "qkv"}
         self.out_channels, self.stride = net.embed_dims, net.patch_size
 
     def load(self, student: nn.Module) -> None:
@@ -87,7 +93,7 @@ class ViTTeacher(Teacher):
         load_backbone(
             self.backbone, str(path), key="teacher.init", extra_layers=self.depth is not None
         )
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.sha256 = file_digest(str(path))
 
     def check_layers(self, layers: frozenset[int]) -> None:
         for layer in layers:
@@ -101,16 +107,21 @@ class ViTTeacher(Teacher):
 
     @torch.no_grad()
     def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:
-        """Tokens (B, L, C) and CLS (B, C) after the blocks asked for."""
+        """Tokens (B, L, C) and CLS (B, C) after the blocks asked for, q, k, v and attention."""
         net = self.backbone
-        grid, taps, qkv = net.tap(images, needs)
+        last = net.num_layers - 1
+        asked = replace(needs, qkv=needs.qkv | {last}) if needs.attention else needs
+        grid, taps, qkv = net.tap(images, asked)
+        attention = None
+        if needs.attention:
+            attention = cls_attention(*qkv[last][:2], 1, net.block_bias(last, grid))
         if self.final_norm:
-            last = net.num_layers - 1
             taps = {k: net.ln1(x) if net.block_index(k) == last else x for k, x in taps.items()}
         first = int(net.cls_token is not None)
         return TeacherOutput(
             grid,
             tokens={layer: x[:, first:] for layer, x in taps.items()},
             cls={layer: x[:, 0] for layer, x in taps.items()} if first else {},
-            qkv=qkv,
+            qkv={layer: found for layer, found in qkv.items() if layer in needs.qkv},
+            attention=attention,
         )

@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import init_default_scope
 
+from mimseg.algorithms.outputs import Needs
 from mimseg.errors import UserError
 from mimseg.registry import MODELS
 
@@ -257,6 +259,27 @@ def test_a_grid_that_does_not_match_is_told(tiny_mim, views):
             ),
             "last_block_heads = 6.*teacher's block -1, 4",
         ),
+        (
+            dict(
+                masking=None,
+                head=dict(type="mimseg.RelationHead", teacher_layer=17),
+                normalization=dict(type="mimseg.NoNormalization", layers=()),
+            ),
+            "layer = 17.*3 blocks",
+        ),
+        (
+            dict(
+                masking=dict(type="mimseg.RandomMasking", num_masks=2),
+                loss=dict(type="mimseg.InfoNCELoss"),
+            ),
+            "num_masks = 2.*InfoNCE",
+        ),
+        (dict(masking=dict(type="mimseg.RandomMasking", num_masks=0)), "num_masks = 0"),
+        (dict(teacher=dict(type="mimseg.PixelTeacher"), with_cls=True), "with_cls.*CLS token"),
+        (dict(teachers=dict(a=dict(type="mimseg.PixelTeacher"))), "model.teachers"),
+        (dict(objectives=[]), "model.objectives = 0"),
+        (dict(normalization=dict(type="mimseg.TokenLayerNorm", layers=())), "layers"),
+        (dict(loss=dict(type="mimseg.SmoothL1Loss", beta=-1)), "loss.beta = -1"),
     ],
 )
 def test_slots_that_do_not_fit_are_told_when_they_are_built(tiny_mim, options, words):
@@ -273,3 +296,67 @@ def test_views_that_cannot_meet_are_told_before_the_first_batch(tiny_mim):
         model.check_views({"student": (8, 8)})
     small = tiny_mim(teacher=dict(type="mimseg.ViTTeacher", input_size=32))
     small.check_views({"student": (32, 32), "teacher": (48, 48)})
+
+
+def test_flat_keys_beside_objectives_are_refused(tiny_mim):
+    empty = dict(teacher=None, normalization=None, head=None, loss=None)
+    given = dict(objectives=[slots("a")], teachers=dict(net=dict(type="mimseg.PixelTeacher")))
+    tiny_mim(init=False, **empty, **given)
+    for extra in (dict(positions="all"), dict(with_cls=True)):
+        with pytest.raises(UserError, match="write those into each objective"):
+            tiny_mim(init=False, **empty, **given, **extra)
+
+
+@pytest.mark.parametrize(
+    "normalization",
+    [
+        dict(type="mimseg.SoftmaxNormalization", center_momentum=0.9),
+        dict(type="mimseg.PHISNormalization", warmup_steps=1),
+        dict(type="mimseg.TokenLayerNorm"),
+    ],
+)
+def test_an_averaged_copy_of_the_model(tiny_mim, views, normalization):
+    """mmengine's EMAHook copies the model before the first batch and then every buffer."""
+    model = tiny_mim(normalization=normalization)
+    average = ExponentialMovingAverage(model, momentum=0.5)
+    model.train()
+    model.loss(views)
+    average.update_parameters(model)
+    for name, buffer in model.objectives.named_buffers():
+        torch.testing.assert_close(average.module.objectives.get_buffer(name), buffer)
+    saved = [key for key in model.state_dict() if key.startswith("teachers.")]
+    assert len(saved) > 30
+    assert not [key for key in average.state_dict() if "teachers." in key]  # once is enough
+
+
+def test_a_picture_is_no_training_step(tiny_mim, views):
+    model = tiny_mim(normalization=dict(type="mimseg.PHISNormalization", warmup_steps=5)).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    first = model.visualize(views)["mask"]
+    assert torch.equal(model.visualize(views)["mask"], first)
+    after = model.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert model.training and model.objectives["loss"].normalization.training
+    model.loss(views)
+    assert int(model.masking.step) == 1
+
+
+def test_a_teacher_of_our_own_guides_masks(tiny_mim, views):
+    masking = dict(type="mimseg.AttentionMasking", ratio=0.75)
+    model = tiny_mim(
+        masking=masking,
+        backbone=dict(
+            type="mimseg.ViT", arch=TINY, img_size=32, patch_size=8, rel_pos_bias="shared"
+        ),
+    )
+    net = model.bank["teacher"].backbone
+    torch.nn.init.normal_(net.rel_pos_bias.relative_position_bias_table)
+    needs = Needs(layers=frozenset({-1}), attention=True)
+    out = model.bank["teacher"](views["teacher"], needs)
+    images = (views["teacher"] - model.mean) / model.std
+    _, taps, qkv = net.tap(images, Needs(qkv=frozenset({2})))
+    q, k, _ = qkv[2]
+    bias = net.relative_bias(net.rel_pos_bias.relative_position_bias_table, (4, 4))
+    scores = (q @ k.transpose(-2, -1) * 12**-0.5 + bias).softmax(-1)
+    torch.testing.assert_close(out.attention, scores.mean(1)[:, 0, 1:])
+    assert not out.qkv and model.loss(views)["loss"] > 0

@@ -60,7 +60,7 @@ def theirs(monkeypatch):
 class TheirCLIP(Teacher):
     """mmpretrain's CLIP generator as a teacher; the same module serves both models."""
 
-    offers = frozenset({"layers", "attention"})
+    offers = frozenset({"layers", "attention", "cls"})
 
     def __init__(self, generator):
         super().__init__(mean=IMAGENET_MEAN, std=IMAGENET_STD)

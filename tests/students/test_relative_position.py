@@ -129,7 +129,7 @@ def test_drop_path_schedules(tiny_vit):
         return [b.attn.drop_path.rate for b in tiny_vit(drop_path_rate=0.2, **options).layers]
 
     assert rates() == pytest.approx([0.0, 0.1, 0.2])
-    assert rates(drop_path_schedule="constant") == [0.2, 0.2, 0.2]
+    assert rates(drop_path_schedule="constant") == [0.2, 0.2, 0.0]
 
 
 def test_beit_weights(tiny_vit):
@@ -154,3 +154,18 @@ def test_nothing_runs_after_the_last_tap_when_no_head_needs_tokens(tiny_vit):
     assert len(called) == 5
     for early, late in zip(out.qkv[-1], full.qkv[-1], strict=True):
         torch.testing.assert_close(early, late)
+
+
+def test_its_own_tables_are_not_taken_for_another_grids(tiny_vit):
+    """(2 * 5 - 1) * (2 * 13 - 1) is the square of 15, as if the grid were 8x8."""
+    model = draw(tiny_vit(img_size=(40, 104), rel_pos_bias="shared", pos_embed="none"))
+    before = tables(model)[0].clone()
+    model.load_state_dict({k: v.clone() for k, v in model.state_dict().items()})
+    assert torch.equal(tables(model)[0], before)
+
+
+def test_one_grid_is_remembered(tiny_vit):
+    model = tiny_vit(rel_pos_bias="shared", pos_embed="none")
+    for width in (32, 40, 48):
+        model(torch.randn(1, 3, 32, width))
+    assert len(model._offsets) == 1

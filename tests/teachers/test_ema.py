@@ -155,7 +155,6 @@ def test_what_is_no_step_does_not_ask_for_an_update(tiny_mim, views):
         (dict(end_momentum=-0.1), "teacher.end_momentum"),
         (dict(anneal_steps=10), "teacher.anneal_steps"),
         (dict(end_momentum=1.0, anneal_steps=0), "teacher.anneal_steps"),
-        (dict(init="random"), "teacher.init"),
         (dict(backbone=SMALL), "teacher.backbone"),
         (dict(depth=3), "teacher.depth"),
     ],

@@ -182,6 +182,7 @@ BAD = [
     ([DBOT, "--cfg-options", "stages.1.teacher=stage7"], "stages[1].teacher"),
     ([DBOT, "--cfg-options", "train_cfg.max_epochs=0"], "stages[0]: train_cfg.max_epochs"),
     ([DBOT, "--cfg-options", "stages.1.options.modle.x=1"], "stages[1].options"),
+    ([DBOT, "--cfg-options", "stages.1.teacher_options.input_size=72"], "grid 9x9"),
     ([SEG, "--init", "/no/such/file.pth"], "/no/such/file.pth"),
 ]
 

@@ -1,5 +1,5 @@
 # Img2Vec, arXiv 2304.12535. Its abstract gives the framework alone: masked image modelling whose
-# targets are the features of a self-supervised teacher, of which a ResNet-50 is the best. The
+# targets are the features of a self-supervised teacher, and that a ResNet-50's beat a ViT-L's. The
 # student and decoder of MAE, and every setting here, are our choice.
 model = dict(
     type='mimseg.MaskedImageModeling',
