@@ -62,7 +62,7 @@ def commit(root: Path) -> str:
     if not head:
         return "unknown"
     status = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
-    changed = _output([*status, "--", ".", ":!docs/results"])
+    changed = _output([*status, "--", ".", ":!docs/results", ":!docs/methods", ":!docs/methods.md"])
     return f"{head}-dirty" if changed else head
 
 

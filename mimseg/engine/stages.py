@@ -69,7 +69,7 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
             raise UserError(f"{where}.name", name, "a name of its own")
         own = copy.deepcopy(cfg)
         own.pop("stages")
-        merge_options(own, dict(stage.get("options", {})), f"{where}.options")
+        merge_options(own, copy.deepcopy(dict(stage.get("options", {}))), f"{where}.options")
         own.work_dir = str(Path(cfg.work_dir) / name)
         for key in ("max_epochs", "max_iters"):
             length = own.train_cfg.get(key)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mimseg.files import write_text
 from mimseg.methods.curves import svg
-from mimseg.methods.records import Record, read_records, verdict
+from mimseg.methods.records import LEAST_VARIATION, Record, read_records, verdict
 from mimseg.methods.table import Row, markdown
 
 CURVES = "curves.svg"
@@ -43,7 +43,7 @@ _NOTES = """
   of the targets'; of probabilities for cross-entropy and relations, of unit vectors for cosine and
   InfoNCE. Of several objectives, the least.
 - **learned**: whether the loss fell, the held-out loss is below the best constant, and predictions
-  vary.
+  vary by {least:.1%} of the targets' variation or more.
 """
 
 
@@ -72,7 +72,7 @@ def page(rows: list[Row], records: list[Record], folder: str) -> str:
         size=size["img_size"],
         patch=size["patch_size"],
     )
-    lines = [text, results(records), _NOTES]
+    lines = [text, results(records), _NOTES.format(least=LEAST_VARIATION)]
     missing = [name for name in order if name not in {r["method"] for r in records}]
     if missing:
         lines.append(f"Not run yet: {', '.join(missing)}.\n")

@@ -105,6 +105,7 @@ def prepare(cfg: Config, data: Path, work_dir: Path, steps: int, seed: int) -> N
         UserError: too few steps for the schedule.
     """
     shrink(cfg, **SIZE)
+    cfg.work_dir = str(work_dir)
     stages = cfg.get("stages") or []
     if steps < LEAST * max(1, len(stages)):
         raise UserError("--steps", steps, f"at least {LEAST} for each of {len(stages) or 1} stages")

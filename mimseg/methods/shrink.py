@@ -41,8 +41,18 @@ def shrink(
         key = stage.get("teacher_key", "model.teacher")
         _shrink_one(own, size, handed=key.rpartition(".")[2] if stage.get("teacher") else None)
         kept = {name: value for name, value in stage.items() if name != "options"}
+        if kept.get("teacher_options"):  # they win over what the stage's config says
+            small = _at(own, key)
+            kept["teacher_options"] = {k: small[k] for k in kept["teacher_options"] if k in small}
         changed = {name.split(".")[0] for name in stage.get("options", {})}
         cfg.stages[number] = ConfigDict(kept, options=_options(own, changed))
+
+
+def _at(cfg: Config, key: str) -> Any:
+    node: Any = cfg
+    for part in key.split("."):
+        node = node[part]
+    return node
 
 
 def _stage_configs(cfg: Config) -> list[Config]:

@@ -40,7 +40,8 @@ def shrink_vit(backbone: dict, size: Size, patch_size: int, img_size: int) -> St
     backbone.update(img_size=img_size, patch_size=patch_size)
     if backbone.get("last_block_heads"):
         backbone["last_block_heads"] = size.heads(backbone["last_block_heads"])
-    if "out_indices" in backbone:
-        backbone["out_indices"] = size.layers(backbone["out_indices"], depth)
+    for key in ("out_indices", "global_blocks"):
+        if backbone.get(key):
+            backbone[key] = size.layers(backbone[key], depth)
     backbone.pop("init_cfg", None)
     return old

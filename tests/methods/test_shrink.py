@@ -205,12 +205,15 @@ def chain():
     """TinyMIM's: a large teacher, then base, then small, each the next one's teacher."""
     teacher = dict(type="mimseg.ViTTeacher", init="large.pth", backbone={**DROP, "arch": "large"})
     student = {**DROP, "last_block_heads": 16}
-    small = {"model.backbone.arch": "small", "model.backbone.last_block_heads": 12}
+    small = {"model.backbone.arch": "small", "model.backbone.last_block_heads": 16}
+    large = dict(input_size=448, final_norm=True)
+    options = {**small, "model.head.teacher_layer": -1}
     stages = [
         dict(name="base"),
-        dict(name="small", teacher="base", options={**small, "model.head.teacher_layer": 8}),
+        dict(name="small", teacher="base", options=options, teacher_options=large),
     ]
     cfg = config(model(teacher, student, **relation(teacher_layer=17)), stages=stages)
+    cfg.train_cfg = dict(max_epochs=3)
     cfg.randomness = dict(seed=0)
     return cfg
 
@@ -222,8 +225,9 @@ def test_stages():
     first, second = stage_configs(copy.deepcopy(cfg)).values()
     assert first.model.backbone.last_block_heads == 8 and first.model.head.teacher_layer == 3
     assert second.model.backbone.arch.num_heads == 3
-    assert second.model.backbone.last_block_heads == 6  # the base student's other blocks
-    assert second.model.head.teacher_layer == 3 and second.model.teacher.init == "w/base"
+    assert second.model.backbone.last_block_heads == 8  # as the block that teaches it
+    assert second.model.head.teacher_layer == -1 and second.model.teacher.init == "w/base"
+    assert second.model.teacher.final_norm and second.model.teacher.input_size == 64
     assert second.train_dataloader.batch_size == 8
     step(first)
     second.model.teacher.init = "random"
