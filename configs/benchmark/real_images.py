@@ -1,5 +1,6 @@
-# Real photographs: dBOT on unlabelled images of 64 px, then CamVid segmentation and instances from
-# it and from random weights, and a short pass over COCO's own layout. --data-root holds
+# Real photographs: the four methods on unlabelled images of 64 px, then CamVid segmentation and
+# instances from them and from random weights, and a short pass over COCO's own layout. dBOT stands in
+# for CLIP as the teacher of the other three; a supervised backbone of the same size stands beside. --data-root holds
 # tiny_imagenet_subset.tar.gz, camvid.tar and tiny_coco.tar.
 title = 'real images'
 seeds = [0, 1, 2]
@@ -22,9 +23,19 @@ images = '{work_dir}/prepare-tiny-imagenet/tiny_imagenet_subset'
 pretrain = [
     dict(name='dBOT', config='configs/dbot/dbot_vit-mini-p8_1xb64-3e-6e_tiny-imagenet.py',
          needs=['tiny-imagenet'], options={'data_root': f'{images}/train'}),
+    *[dict(name=name, config=f'configs/{name.lower()}/{name.lower()}_vit-mini-p8_1xb64-4e_tiny-imagenet.py',
+           needs=['tiny-imagenet'], after=['dBOT'], finetune=finetune,
+           options={'data_root': f'{images}/train',
+                    'model.teacher.init': '{work_dir}/pretrain-dBOT'})
+      for name, finetune in (
+          ('MaskDistill', {'model.backbone.layer_scale': 0.1, 'model.backbone.pos_embed': 'none',
+                           'model.backbone.rel_pos_bias': 'shared'}),
+          ('Img2Vec', {}), ('TinyMIM', {}))],
+    dict(name='supervised', config='configs/supervised/vit-mini-p8_1xb64-4e_tiny-imagenet.py',
+         needs=['tiny-imagenet'], panels=False, options={'data_root': images}),
 ]
 
-inits = ['random', 'dBOT']
+inits = ['random', 'dBOT', 'MaskDistill', 'Img2Vec', 'TinyMIM', 'supervised']
 grid_keys = dict(
     lr='optim_wrapper.optimizer.lr', layer_decay='optim_wrapper.paramwise_cfg.layer_decay_rate')
 camvid = {'data_root': '{work_dir}/prepare-camvid/camvid'}
@@ -45,6 +56,7 @@ tasks = [
         grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),
     dict(
         name='camvid-detection', task='detection', options=instances,
+        inits=['random', 'dBOT'],  # and the best of the others by segmentation
         needs=['camvid', 'instances-train', 'instances-val', 'instances-test'],
         config='configs/camvid/mask-rcnn_vit-mini-p8_1xb8-700i_camvid-128x128.py',
         metrics={'AP': 'coco/bbox_mAP', 'mask_AP': 'coco/segm_mAP'}, select='mask_AP', scale=100,
