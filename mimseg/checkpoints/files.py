@@ -102,6 +102,9 @@ def _refusal(key: str, path: Path, error: Exception) -> UserError:
     text = str(error).strip()
     reason = text.partition("WeightsUnpickler error:")[2].strip() or text or type(error).__name__
     reason = reason.splitlines()[0][:160]
+    if isinstance(error, (AttributeError, ImportError)):  # trusted, and its code is not here
+        fix = "put that code on PYTHONPATH, or have the file saved anew with its weights alone"
+        return UserError(key, str(path), f"a file whose code can be imported ({reason})", fix)
     found = _GLOBAL.search(text)
     script = "TorchScript" in text
     # in a whole archive, what the unpickler refuses is foreign and not damaged
@@ -113,7 +116,8 @@ def _refusal(key: str, path: Path, error: Exception) -> UserError:
             "a file of tensors and plain values; this one also holds "
             + ("a TorchScript program" if script else holds),
             "if you trust its origin, load it with trust=True (for a backbone: "
-            "init_cfg=dict(type='Pretrained', checkpoint=..., trust=True))",
+            "init_cfg=dict(type='Pretrained', checkpoint=..., trust=True)), or take its weights "
+            "out: tools/convert.py IN OUT.safetensors --trust",
         )
     return UserError(
         key,

@@ -39,10 +39,14 @@ class KeyMap:
 
     Args:
         family: what errors call it.
-        modules: their prefix -> ours, beside the blocks.
+        modules: their prefix -> ours, beside the blocks and `stem`.
         blocks: their name of a list of blocks -> ours.
         fixed: endings of tensors that hold no weights, such as sine-cosine tables and indices.
         split_bias: whether query and value biases stand apart and the key has none (BEiT).
+        stem: their prefix -> ours of what a family of this style always has outside its blocks.
+        block: their prefix -> ours within a block.
+        separate: their names in a block of query, key and value, where these are three layers;
+            joined they are called `qkv`, which `block` maps.
     """
 
     family: str
@@ -50,6 +54,9 @@ class KeyMap:
     blocks: dict[str, str] = field(default_factory=lambda: {"blocks": "backbone.layers"})
     fixed: tuple[str, ...] = ()
     split_bias: bool = False
+    stem: dict[str, str] = field(default_factory=lambda: STEM)
+    block: dict[str, str] = field(default_factory=lambda: BLOCK)
+    separate: tuple[str, str, str] | tuple[()] = ()
 
     def to_ours(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state dict in our names.
@@ -57,39 +64,55 @@ class KeyMap:
         Raises:
             UserError: names that this family does not have.
         """
-        state = {k: v for k, v in state.items() if not k.endswith(self.fixed or "\0")}
-        if self.split_bias:
-            state = _join_biases(state)
-        names = {name: self._ours(name) for name in state}
-        if unknown := [name for name, ours in names.items() if ours is None]:
+        renamed, unknown = self.rename(state)
+        if unknown:
             raise UserError(
                 "checkpoint",
-                ", ".join(unknown[:3]),
+                ", ".join(list(unknown)[:3]),
                 f"names of the {self.family} family ({len(unknown)} are not)",
             )
-        return {names[name]: value for name, value in state.items()}
+        return renamed
+
+    def rename(self, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What of a state dict has a name of this family, in our names; and the rest, in theirs."""
+        state = {k: v for k, v in state.items() if not k.endswith(self.fixed or "\0")}
+        if self.separate:
+            state = _join_layers(state, self.separate)
+        elif self.split_bias:
+            state = join_biases(state)
+        renamed, unknown = {}, {}
+        for name, value in state.items():
+            ours = self._ours(name)
+            if ours is None:
+                unknown[name] = value
+            else:
+                renamed[ours] = value
+        return renamed, unknown
 
     def to_theirs(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Back from our names, or from anything with our names and shapes, such as gradients."""
-        state = {self._theirs(name): value for name, value in state.items()}
+        state = {self.their_name(name): value for name, value in state.items()}
         state = {name: value for name, value in state.items() if name is not None}
+        if self.separate:
+            return _split_layers(state, self.separate, key_bias=not self.split_bias)
         return _split_biases(state) if self.split_bias else state
 
     def _ours(self, name: str) -> str | None:
         for theirs, ours in self.blocks.items():
             if name.startswith(f"{theirs}."):
-                index, rest = name[len(theirs) + 1 :].split(".", 1)
-                rest = _swap(rest, BLOCK)
+                index, _, rest = name[len(theirs) + 1 :].partition(".")
+                rest = _swap(rest, self.block)
                 return None if rest is None else f"{ours}.{index}.{rest}"
-        return _swap(name, STEM | self.modules)
+        return _swap(name, self.stem | self.modules)
 
-    def _theirs(self, name: str) -> str | None:
+    def their_name(self, name: str) -> str | None:
+        """Their name of one of ours (where query, key and value are three, `qkv`), or None."""
         for theirs, ours in self.blocks.items():
             if name.startswith(f"{ours}."):
-                index, rest = name[len(ours) + 1 :].split(".", 1)
-                rest = _swap(rest, {o: t for t, o in BLOCK.items()})
+                index, _, rest = name[len(ours) + 1 :].partition(".")
+                rest = _swap(rest, {o: t for t, o in self.block.items()})
                 return None if rest is None else f"{theirs}.{index}.{rest}"
-        return _swap(name, {o: t for t, o in (STEM | self.modules).items()})
+        return _swap(name, {o: t for t, o in (self.stem | self.modules).items()})
 
 
 def _swap(name: str, table: dict[str, str]) -> str | None:
@@ -100,14 +123,15 @@ def _swap(name: str, table: dict[str, str]) -> str | None:
     return None
 
 
-def _join_biases(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def join_biases(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put BEiT's query and value biases into one of `qkv`; the key's is zero."""
     joined = {}
     for name, value in state.items():
-        if name.endswith(".q_bias"):
-            stem = name[: -len("q_bias")]
+        stem = name[: -len("q_bias")]
+        if name.endswith(".q_bias") and f"{stem}v_bias" in state:
             parts = [value, torch.zeros_like(value), state[f"{stem}v_bias"]]
             joined[f"{stem}qkv.bias"] = torch.cat(parts)
-        elif not name.endswith(".v_bias"):
+        elif not name.endswith(".v_bias") or f"{stem}q_bias" not in state:
             joined[name] = value
     return joined
 
@@ -117,7 +141,40 @@ def _split_biases(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, value in state.items():
         if name.endswith(".qkv.bias"):
             stem = name[: -len("qkv.bias")]
-            split[f"{stem}q_bias"], _, split[f"{stem}v_bias"] = value.chunk(3)
+            split[f"{stem}q_bias"], _, split[f"{stem}v_bias"] = (
+                part.clone() for part in value.chunk(3)
+            )
         else:
             split[name] = value
+    return split
+
+
+def _join_layers(state: dict[str, Tensor], names: tuple[str, str, str]) -> dict[str, Tensor]:
+    """Join query, key and value; a bias that only some of them have is zero in the others."""
+    joined = dict(state)
+    for name in state:
+        stem, layer, kind = name.rpartition(f".{names[0]}.")
+        if not layer or kind not in ("weight", "bias"):
+            continue
+        three = [joined.pop(f"{stem}.{part}.{kind}", None) for part in names]
+        if kind == "weight" and any(part is None for part in three):
+            continue  # half a layer; what is missing is told by whoever loads it
+        joined[f"{stem}.qkv.{kind}"] = torch.cat(
+            [torch.zeros_like(three[0]) if part is None else part for part in three]
+        )
+    return joined
+
+
+def _split_layers(
+    state: dict[str, Tensor], names: tuple[str, str, str], key_bias: bool
+) -> dict[str, Tensor]:
+    split = {}
+    for name, value in state.items():
+        stem, layer, kind = name.rpartition(".qkv.")
+        if not layer:
+            split[name] = value
+            continue
+        for part, piece in zip(names, value.chunk(3), strict=True):
+            if kind == "weight" or key_bias or part != names[1]:
+                split[f"{stem}.{part}.{kind}"] = piece.clone()
     return split

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,8 +10,12 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mimseg.checkpoints.families import NAMES, OWN_ANCHOR
 from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.prefix import find_prefix, is_teacher
+from mimseg.checkpoints.recognise import from_mmpretrain, has_own_names, recognise
 from mimseg.checkpoints.report import LoadReport, layer_indices, shorten
+from mimseg.checkpoints.shape import shape_of
 from mimseg.errors import UserError
 
 _CONTAINERS = ("state_dict", "model", "module", "student", "teacher")
@@ -32,8 +35,9 @@ def load_backbone(
 ) -> LoadReport:
     """Load a backbone's weights from a checkpoint of any model that contains it.
 
-    The names' prefix in the file is found by overlap ("backbone." wins a tie); what lies under a
-    teacher is never taken. Where the module has `resize_state_dict(state) -> list of names`, it may
+    A ViT takes the files of every family that `recognise` knows. Among our own names the prefix in
+    the file is found by overlap ("backbone." wins a tie); what lies under a teacher is never taken.
+    Where the module has `resize_state_dict(state) -> list of names`, it may
     first resize tensors in place. Nothing is changed in `module` unless everything fits.
 
     Args:
@@ -52,24 +56,34 @@ def load_backbone(
             weight is not finite, or a block's or the patch embedding's weights are incomplete.
     """
     path = resolve_checkpoint(source, key)
-    weights = _weights_in(read_checkpoint(path, trust, key=key), path, key)
+    weights = weights_in(read_checkpoint(path, trust, key=key), path, key)
     own = dict(module.state_dict())
-    usable = {name: value for name, value in weights.items() if not _is_teacher(name)}
-    prefix = _find_prefix(usable, own)
-    if prefix is None:
-        raise _no_backbone(key, path, weights)
-    state = {k[len(prefix) :]: v for k, v in usable.items() if k.startswith(prefix)}
+    found = None
+    if OWN_ANCHOR in own and not has_own_names(weights):
+        found = recognise(weights, path, key)
+    if found is None:
+        usable = {name: value for name, value in weights.items() if not is_teacher(name)}
+        usable = from_mmpretrain(usable)
+        prefix = find_prefix(usable, own)
+        if prefix is None:
+            raise _no_backbone(key, path, weights)
+        state = {k[len(prefix) :]: v for k, v in usable.items() if k.startswith(prefix)}
+        outside = len(weights) - len(state)
+    else:
+        prefix, state, outside = found.prefix, found.state, len(found.left_out)
     if extra_layers:
         surplus = layer_indices(state) - layer_indices(own)
         state = {k: v for k, v in state.items() if not layer_indices([k]) & surplus}
+    pretrained = _shape(state)
+    resized = _without_cls_row(state, own)
     resize = getattr(module, "resize_state_dict", None)
-    resized = list(resize(state)) if resize else []
+    resized = list(dict.fromkeys(resized + list(resize(state) if resize else ())))
 
     matched = [name for name in own if name in state]
     missing = [name for name in own if name not in state]
     # without a prefix, the other modules of the file cannot be told from the backbone's extras
     unexpected = [name for name in state if name not in own]
-    _check_architecture(key, path, prefix, own, state, weights, missing, unexpected)
+    _check_architecture(key, path, prefix, own, state, weights, missing, unexpected, pretrained)
 
     module.load_state_dict({name: state[name] for name in matched}, strict=False)
     report = LoadReport(
@@ -79,16 +93,22 @@ def load_backbone(
         resized=tuple(resized),
         missing=tuple(missing),
         unexpected=tuple(unexpected),
-        outside=len(weights) - len(state),
+        outside=outside,
+        family="" if found is None else str(found.family),
     )
     changed = [n for n in missing + unexpected if n.startswith(("pos_embed", "cls_token"))]
-    changed += [n for n in unexpected if n.startswith(_ESSENTIAL)]
-    print_log(str(report), logger or "current", logging.WARNING if changed else logging.INFO)
+    changed += [n for n in unexpected if n.startswith((*_ESSENTIAL, "rel_pos_bias"))]
+    text = f"{report}\n  it was pretrained as {pretrained}" if changed else str(report)
+    print_log(text, logger or "current", logging.WARNING if changed else logging.INFO)
     return report
 
 
-def _weights_in(checkpoint: dict, path: str, key: str) -> dict[str, Tensor]:
-    """The tensors of the first container that has any, or of the bare dict."""
+def weights_in(checkpoint: dict, path: str, key: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's first container that has any, or of the bare dict.
+
+    Raises:
+        UserError: there are none.
+    """
     for candidate in [checkpoint.get(name) for name in _CONTAINERS] + [checkpoint]:
         if isinstance(candidate, dict):
             found = {k: v for k, v in candidate.items() if isinstance(v, Tensor)}
@@ -98,33 +118,13 @@ def _weights_in(checkpoint: dict, path: str, key: str) -> dict[str, Tensor]:
     raise UserError(key, path, f"a checkpoint with weights; its keys are {keys or 'none'}")
 
 
-def _is_teacher(name: str) -> bool:
-    """`teacher.x`, `teachers.0.x` or `module.teacher_backbone.x`."""
-    return any(part.startswith("teacher") for part in name.split("."))
-
-
-def _find_prefix(names: Iterable[str], own: Iterable[str]) -> str | None:
-    """The prefix under which most of the module's own names appear, or None."""
-    own = set(own)
-    hits: Counter[str] = Counter()
-    with_stem: set[str] = set()
-    for name in names:
-        start = 0
-        while True:
-            if name[start:] in own:
-                hits[name[:start]] += 1
-                if name.startswith("patch_embed.", start):
-                    with_stem.add(name[:start])
-            start = name.find(".", start) + 1
-            if start == 0:
-                break
-
-    def rank(prefix: str) -> tuple:
-        # the stem first: a decoder has blocks of the same names, but no patch embedding
-        named = (prefix == "backbone.") + 0.5 * prefix.endswith("backbone.")
-        return prefix in with_stem, hits[prefix], named, -len(prefix), prefix
-
-    return max(hits, key=rank, default=None)
+def _without_cls_row(state: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
+    """Take CLS's row off a position embedding for a model without CLS, as windows want it."""
+    table = state.get("pos_embed")
+    if table is None or table.ndim != 3 or "cls_token" in own or "cls_token" not in state:
+        return []
+    state["pos_embed"] = table[:, 1:]
+    return ["pos_embed"]
 
 
 def _no_backbone(key: str, path: str, weights: dict[str, Tensor]) -> UserError:
@@ -134,7 +134,7 @@ def _no_backbone(key: str, path: str, weights: dict[str, Tensor]) -> UserError:
         path,
         "a checkpoint that holds this backbone; none of its names match. In the file: "
         + shorten(heads),
-        "name a checkpoint of the pretraining, or convert its names first",
+        f"name a checkpoint of the pretraining, or of one of: {', '.join(NAMES)}",
     )
 
 
@@ -147,6 +147,7 @@ def _check_architecture(
     weights: dict[str, Tensor],
     missing: list[str],
     unexpected: list[str],
+    pretrained: str,
 ) -> None:
     """Raise unless `state` holds a backbone of `own`'s architecture."""
     essential = [n for n in own if n.startswith(_ESSENTIAL) and not _has(n, _MAY_BE_NEW)]
@@ -183,7 +184,7 @@ def _check_architecture(
             key,
             path,
             f"weights that the model can take; its blocks have no {shorten(extra, 2)}",
-            "build the backbone as it was pretrained: layer scale (gamma), qkv_bias, norms",
+            f"build the backbone as it was pretrained: {pretrained}",
         )
     sick = [n for n in own if n in state and not torch.isfinite(state[n]).all()]
     if sick:
@@ -208,6 +209,14 @@ def _cause(shapes: list[str], name: str, here: tuple, there: tuple) -> str:
     if all(n == "pos_embed" for n in shapes):
         return "a table that cannot be resized: set img_size, or with or without a CLS token"
     return "another width: build the backbone as it was pretrained"
+
+
+def _shape(state: dict[str, Tensor]) -> str:
+    """The backbone that a file's weights, in our names, are of."""
+    try:
+        return str(shape_of(state))
+    except (KeyError, ValueError):  # not a ViT's
+        return "layer scale (gamma), qkv_bias, norms"
 
 
 def _has(name: str, parts: Iterable[str]) -> bool:

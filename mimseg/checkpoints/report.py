@@ -23,6 +23,7 @@ class LoadReport:
         missing: names of the backbone that the file lacks; they keep their initial values.
         unexpected: names of the file that the backbone lacks; they were left out.
         outside: how many tensors of the file belong to other modules (heads, necks, teachers).
+        family: what the file was recognised as, where its names are not ours.
     """
 
     source: str
@@ -32,6 +33,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     outside: int = 0
+    family: str = ""
 
     def counts(self) -> dict[str, dict[str, int]]:
         """{group: {"matched": n, "resized": n, "missing": n, "unexpected": n}}."""
@@ -45,6 +47,7 @@ class LoadReport:
     def __str__(self) -> str:
         depth = 1 + max(layer_indices(self.matched), default=-1)
         head = f"backbone loaded from {self.source} (prefix {self.prefix!r})"
+        head += f"\n  recognised as {self.family}" if self.family else ""
         lines = [head, "  " + "".join(f"{c:>12}" for c in ("", *_COLUMNS))]
         for group, row in self.counts().items():
             label = f"layers ({depth})" if group == "layers" else group

@@ -1,0 +1,159 @@
+"""What tools/convert.py does: a backbone from one library's file to another's."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mimseg.checkpoints.families import NAMES
+from mimseg.checkpoints.files import UntrustedCheckpoint, read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.loader import weights_in
+from mimseg.checkpoints.recognise import Found, not_recognised, recognise
+from mimseg.checkpoints.shape import shape_of
+from mimseg.checkpoints.targets import choose
+from mimseg.errors import UserError
+
+TARGET_NAMES = ("mimseg", "timm", "hf", "mmpretrain")
+_SUFFIXES = (".pth", ".safetensors")
+
+
+def convert_main(argv: Sequence[str] | None = None) -> int:
+    """`tools/convert.py`. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Take the backbone out of IN and write it to OUT by the names of a library."
+    )
+    parser.add_argument("source", metavar="IN", help="a checkpoint, or the work dir of a training")
+    parser.add_argument("out", metavar="OUT", help="a .pth or .safetensors file")
+    parser.add_argument(
+        *("--from",), dest="family", default="auto", choices=("auto", *NAMES), help="IN's names"
+    )
+    parser.add_argument("--to", default="mimseg", choices=TARGET_NAMES, help="OUT's names")
+    parser.add_argument(
+        *("--model",),
+        default="auto",
+        choices=("auto", "vit", "beit"),
+        help="the library's class: its plain ViT, its BEiT, or the first that holds the weights",
+    )
+    parser.add_argument("--trust", action="store_true", help="run code in IN: know its origin")
+    parser.add_argument("--force", action="store_true", help="replace OUT")
+    args = parser.parse_args(argv)
+    try:
+        lines = convert(
+            args.source,
+            args.out,
+            family=args.family,
+            to=args.to,
+            model=args.model,
+            trust=args.trust,
+            force=args.force,
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(lines))
+    return 0
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    family: str = "auto",
+    to: str = "mimseg",
+    model: str = "auto",
+    trust: bool = False,
+    force: bool = False,
+) -> list[str]:
+    """Write the backbone in `source` to `out`.
+
+    Args:
+        source: a checkpoint of any known family, or a work dir (its last checkpoint).
+        out: a `.pth` file, which holds plain tensors in the usual container, or `.safetensors`.
+        family: what `source` must be, one of `families.NAMES`, or "auto".
+        to: "mimseg", "timm", "hf" or "mmpretrain".
+        model: "vit" or "beit" for one class of the library, "auto" for the first that fits.
+        trust: unpickle code in `source`.
+        force: replace `out`.
+
+    Returns:
+        Lines that say what was found, what was left out, and what the result fits.
+
+    Raises:
+        UserError: nothing known in `source`, a weight that the target has no place for, or an
+            `out` that is there already or of another kind.
+    """
+    out = Path(out).expanduser()
+    _check_out(out, force)
+    path, found = read_backbone(source, family=family, trust=trust)
+    lines = [f"IN: {path}: {found}", f"    {shape_of(found.state)}"]
+    if to == "mimseg":
+        weights = {f"backbone.{name}": value for name, value in found.state.items()}
+        hint, notes = f"start from it with: tools/train.py CONFIG --init {out}", []
+    else:
+        target = choose(to, found.state, model, key=path)
+        weights, notes = target.write(found.state)
+        hint = f"it fits {target.constructor(found.state)}"
+    lines += [f"    {note}" for note in notes]
+    write_weights(out, weights, container=to in ("mimseg", "mmpretrain"))
+    return [*lines, f"OUT: {out}: {len(weights)} tensors by {to}'s names", f"    {hint}"]
+
+
+def read_backbone(
+    source: str | Path, *, family: str = "auto", trust: bool = False, key: str = "IN"
+) -> tuple[str, Found]:
+    """The file that `source` stands for, and the backbone in it.
+
+    Raises:
+        UserError: there is none of a known family.
+    """
+    path = resolve_checkpoint(source, key)
+    try:
+        checkpoint = read_checkpoint(path, trust, key=key)
+    except UntrustedCheckpoint as error:
+        fix = "if you trust its origin, --trust loads it"
+        raise UntrustedCheckpoint(error.key, error.value, error.expected, fix) from error
+    weights = weights_in(checkpoint, path, key)
+    found = recognise(weights, path, key, family)
+    if found is None:
+        raise not_recognised(key, path, weights)
+    return path, found
+
+
+def write_weights(out: Path, weights: dict[str, Tensor], container: bool = False) -> None:
+    """Write tensors by way of a temporary name, so that a kill leaves no half file.
+
+    Args:
+        container: in a `.pth`, put them under "state_dict", as mmengine does.
+    """
+    weights = {name: value.contiguous() for name, value in weights.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        if out.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file(weights, temporary, metadata={"format": "pt"})
+        else:
+            torch.save({"meta": {}, "state_dict": weights} if container else weights, temporary)
+        os.replace(temporary, out)
+    except OSError as error:
+        raise UserError("OUT", str(out), f"a file that can be written ({error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_out(out: Path, force: bool) -> None:
+    if out.suffix not in _SUFFIXES:
+        raise UserError("OUT", str(out), f"a name that ends in {' or '.join(_SUFFIXES)}")
+    if out.is_dir():
+        raise UserError("OUT", str(out), "a file; a folder is there")
+    if out.exists() and not force:
+        raise UserError(
+            "OUT", str(out), "a file that is not there yet", "--force replaces it, or name another"
+        )
