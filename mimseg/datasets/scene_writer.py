@@ -82,8 +82,8 @@ def _results(work, jobs: list, workers: int) -> Iterator[list[list]]:
     if workers <= 1 or len(jobs) < 2:
         yield from map(work, jobs)
         return
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    context = multiprocessing.get_context(method)
+    # never fork: OpenCV's threads, once started, are not there in the copy, which waits for them
+    context = multiprocessing.get_context("spawn")
     with context.Pool(min(workers, len(jobs)), initializer=_start_process) as pool:
         yield from pool.imap(work, jobs)
 

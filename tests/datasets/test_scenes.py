@@ -1,5 +1,7 @@
 import hashlib
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -30,6 +32,28 @@ def test_same_seed_gives_the_same_bytes_whatever_the_workers(tmp_path):
     images = [name for name in first if name.endswith(".jpg")]
     assert len(images) == 70 and all(first[name] != other[name] for name in images)
     assert len({first[name] for name in images}) == 70  # no split repeats another's images
+
+
+def test_processes_start_where_opencv_has_threads(tmp_path):
+    """A forked copy would wait for ever for threads that it does not have."""
+    script = tmp_path / "draw.py"
+    script.write_text(
+        """
+import sys
+import cv2
+import numpy as np
+from mimseg.datasets.scene_writer import write_scenes
+from mimseg.datasets.scenes import SceneConfig
+
+if __name__ == "__main__":
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.random.rand(2000, 2000, 3).astype("float32"), (31, 31), 3)
+    write_scenes(sys.argv[1], {"unlabelled": 34}, config=SceneConfig(size=48), workers=2)
+"""
+    )
+    argv = [sys.executable, str(script), str(tmp_path / "scenes")]
+    subprocess.run(argv, check=True, timeout=120)
+    assert len(list((tmp_path / "scenes/unlabelled").iterdir())) == 34
 
 
 def test_a_split_does_not_depend_on_the_size_of_the_others(tmp_path):
