@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 
 class UserError(ValueError):
     """A mistake in a config, a path or data, told in one line.
@@ -27,3 +30,25 @@ class UserError(ValueError):
 
     def __reduce__(self):  # ValueError's own would pass the message for the key
         return UserError, (self.key, self.value, self.expected, self.fix)
+
+
+def exit_code(run: Callable[[], int | None], stopped: str | None = None) -> int:
+    """Run a command line and tell a user's mistake in one line.
+
+    Args:
+        run: gives an exit code, or None for 0.
+        stopped: what to say when it is interrupted; None lets the interruption through.
+
+    Returns:
+        run's code, 2 after a `UserError`, 130 when interrupted.
+    """
+    try:
+        return run() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if stopped is None:
+            raise
+        print(stopped, file=sys.stderr)
+        return 130

@@ -119,10 +119,10 @@ class MaskedImageModeling(BaseSelfSupervisor):
             self.backbone.cls_token is None or "cls" not in self.bank[teacher].offers
         ):
             raise UserError("with_cls", True, "a CLS token in both student and teacher", "drop it")
-        if getattr(objective.criterion, "one_mask", False) and self.masking is not None:
-            if self.masking.num_masks > 1:
-                raise UserError("masking.num_masks", self.masking.num_masks, "1 with InfoNCE")
         masked = self.masking is not None
+        if masked and self.masking.num_masks > 1 and getattr(objective.criterion, "one_mask", 0):
+            loss_name = type(objective.criterion).__name__
+            raise UserError("masking.num_masks", self.masking.num_masks, f"1 with {loss_name}")
         head.check(self.backbone, objective.positions_kind, masked, self.bank[teacher])
         return objective
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from mimseg.errors import UserError
+from mimseg.errors import exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,12 +23,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     diversity_command.add_arguments(diversity)
     args = parser.parse_args(argv)
-    try:
-        diversity_command.run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on with the teachers that are left", file=sys.stderr)
-        return 130
-    return 0
+    stopped = "stopped; the same command goes on with the teachers that are left"
+    return exit_code(lambda: diversity_command.run(args), stopped)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from mimseg.checkpoints.loader import weights_in
 from mimseg.checkpoints.recognise import Found, not_recognised, recognise
 from mimseg.checkpoints.shape import shape_of
 from mimseg.checkpoints.targets import choose
-from mimseg.errors import UserError
+from mimseg.errors import UserError, exit_code
 
 TARGET_NAMES = ("mimseg", "timm", "hf", "mmpretrain")
 _SUFFIXES = (".pth", ".safetensors")
@@ -43,21 +42,9 @@ def convert_main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--trust", action="store_true", help="run code in IN: know its origin")
     parser.add_argument("--force", action="store_true", help="replace OUT")
     args = parser.parse_args(argv)
-    try:
-        lines = convert(
-            args.source,
-            args.out,
-            family=args.family,
-            to=args.to,
-            model=args.model,
-            trust=args.trust,
-            force=args.force,
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(lines))
-    return 0
+    source, out = args.source, args.out
+    options = {key: getattr(args, key) for key in ("family", "to", "model", "trust", "force")}
+    return exit_code(lambda: print("\n".join(convert(source, out, **options))))
 
 
 def convert(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
+from torch import Tensor
 
 from mimseg.errors import UserError
 
@@ -213,3 +215,13 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
     below = sorted(p.parent.name for p in path.glob("*/last_checkpoint"))
     fix = f"name one of its folders: {', '.join(below)}" if below else "has the run saved one yet?"
     raise UserError(key, str(path), f"{expected}; this folder has none that loads", fix)
+
+
+def first_tensors(checkpoint: Mapping, containers: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's first container that has any, else those of the bare dict."""
+    for candidate in [checkpoint.get(name) for name in containers] + [checkpoint]:
+        if isinstance(candidate, Mapping):
+            found = {str(k): v for k, v in candidate.items() if isinstance(v, Tensor)}
+            if found:
+                return found
+    return {}

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mimseg.checkpoints.families import NAMES, OWN_ANCHOR
-from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.files import first_tensors, read_checkpoint, resolve_checkpoint
 from mimseg.checkpoints.prefix import find_prefix, is_teacher
 from mimseg.checkpoints.recognise import from_mmpretrain, has_own_names, recognise
 from mimseg.checkpoints.report import LoadReport, layer_indices, shorten
@@ -109,11 +109,8 @@ def weights_in(checkpoint: dict, path: str, key: str) -> dict[str, Tensor]:
     Raises:
         UserError: there are none.
     """
-    for candidate in [checkpoint.get(name) for name in _CONTAINERS] + [checkpoint]:
-        if isinstance(candidate, dict):
-            found = {k: v for k, v in candidate.items() if isinstance(v, Tensor)}
-            if found:
-                return {str(name).replace("_orig_mod.", ""): v for name, v in found.items()}
+    if found := first_tensors(checkpoint, _CONTAINERS):
+        return {name.replace("_orig_mod.", ""): value for name, value in found.items()}
     keys = shorten(map(str, checkpoint))
     raise UserError(key, path, f"a checkpoint with weights; its keys are {keys or 'none'}")
 

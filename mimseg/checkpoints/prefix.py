@@ -11,25 +11,31 @@ def is_teacher(name: str) -> bool:
     return any(part.startswith("teacher") for part in name.split("."))
 
 
-def find_prefix(names: Iterable[str], own: Iterable[str]) -> str | None:
-    """The prefix under which most of a module's `own` names appear, or None."""
+def prefix_hits(names: Iterable[str], own: Iterable[str]) -> Counter[str]:
+    """How many of a module's `own` names stand under each prefix that ends at a dot."""
     own = set(own)
     hits: Counter[str] = Counter()
-    with_stem: set[str] = set()
     for name in names:
         start = 0
         while True:
             if name[start:] in own:
                 hits[name[:start]] += 1
-                if name.startswith("patch_embed.", start):
-                    with_stem.add(name[:start])
             start = name.find(".", start) + 1
             if start == 0:
                 break
+    return hits
+
+
+def find_prefix(names: Iterable[str], own: Iterable[str]) -> str | None:
+    """The prefix under which most of a module's `own` names appear, or None."""
+    names, own = set(names), set(own)
+    hits = prefix_hits(names, own)
+    stem = [name for name in own if name.startswith("patch_embed.")]
 
     def rank(prefix: str) -> tuple:
         # the stem first: a decoder has blocks of the same names, but no patch embedding
         named = (prefix == "backbone.") + 0.5 * prefix.endswith("backbone.")
-        return prefix in with_stem, hits[prefix], named, -len(prefix), prefix
+        with_stem = any(prefix + name in names for name in stem)
+        return with_stem, hits[prefix], named, -len(prefix), prefix
 
     return max(hits, key=rank, default=None)

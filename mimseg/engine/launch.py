@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
 from mimseg.engine.prepare import check_config, merge_options, prepare_work_dir, use_amp, use_init
-from mimseg.errors import UserError
+from mimseg.errors import UserError, exit_code
+
+STOPPED = "stopped; the same command with --resume goes on"
 
 
 def train_main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
             check_config(cfg, ("train", "val"))
         (train_stages if cfg.get("stages") else train)(cfg, args.resume)
 
-    return _guarded(run)
+    return exit_code(run, STOPPED)
 
 
 def test_main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +56,7 @@ def test_main(argv: Sequence[str] | None = None) -> int:
         check_config(cfg, ("test",))
         test(cfg, args.checkpoint, args.amp)
 
-    return _guarded(run)
+    return exit_code(run, STOPPED)
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -81,15 +82,3 @@ def _config(args: argparse.Namespace) -> Config:
     merge_options(cfg, args.cfg_options or {})
     cfg.launcher = args.launcher
     return cfg
-
-
-def _guarded(run: Callable[[], None]) -> int:
-    try:
-        run()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command with --resume goes on", file=sys.stderr)
-        return 130
-    return 0

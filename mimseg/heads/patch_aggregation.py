@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mimseg.algorithms.outputs import Needs, StudentOutput
 from mimseg.errors import UserError
 from mimseg.heads.token import TokenHead
-from mimseg.layers.block import LayerScale, TransformerBlock
+from mimseg.layers.block import LayerScale, TransformerBlock, shrink_residual_branches
 from mimseg.registry import MODELS
 
 
@@ -109,10 +109,7 @@ class PatchAggregationHead(TokenHead):
         (arXiv 2106.08254, section 2.5).
         """
         super().init_weights()
-        with torch.no_grad():
-            for number, block in enumerate(self.layers, self.in_layer + 2):
-                block.attn.proj.weight.div_((2 * number) ** 0.5)
-                block.ffn.layers[1].weight.div_((2 * number) ** 0.5)
+        shrink_residual_branches(self.layers, first=self.in_layer + 2)
         for module in self.modules():
             if isinstance(module, LayerScale):
                 nn.init.constant_(module.weight, module.value)

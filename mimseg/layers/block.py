@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -177,3 +179,11 @@ class TransformerBlock(nn.Module):
     def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value of the block's input (B, L, C), each (B, heads, L, C / heads)."""
         return self.attn.split_heads(self.ln1(x))
+
+
+@torch.no_grad()
+def shrink_residual_branches(blocks: Iterable[TransformerBlock], first: int = 1) -> None:
+    """Divide the last weights of block n's branches by sqrt(2 n), n from `first` (BEiT)."""
+    for number, block in enumerate(blocks, first):
+        block.attn.proj.weight.div_((2 * number) ** 0.5)
+        block.ffn.layers[1].weight.div_((2 * number) ** 0.5)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from mimseg.errors import UserError
+from mimseg.errors import exit_code
 
 
 def main(argv: list[str] | None = None, root: Path | None = None) -> int:
     """Run the command line. Returns 0, 1 after a failed run, 2 after a user's mistake."""
     root = root or Path(__file__).resolve().parents[2]
     args = parse(argv, root)
-    try:
-        return run(args, root)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: run(args, root))
 
 
 def parse(argv: list[str] | None, root: Path) -> argparse.Namespace:

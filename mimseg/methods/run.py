@@ -24,7 +24,7 @@ from mimseg.datasets.folder_check import check_folder, walk_files
 from mimseg.engine.prepare import prepare_work_dir
 from mimseg.engine.run import train
 from mimseg.engine.stages import stage_configs, train_stages
-from mimseg.errors import UserError
+from mimseg.errors import UserError, exit_code
 from mimseg.files import write_json, write_text
 from mimseg.methods.measure import measure
 from mimseg.methods.shrink import shrink
@@ -49,19 +49,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args(argv)
-    try:
-        run(args.config, args.work_dir, args.data, args.steps, args.seed, args.resume)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    given = (args.config, args.work_dir, args.data, args.steps, args.seed, args.resume)
+    return exit_code(lambda: run(*given))
 
 
-def run(config: Path, work_dir: Path, data: Path, steps: int, seed: int, resume: bool) -> dict:
-    """Train and measure; the result is `work_dir`/result.json.
+def run(config: Path, work_dir: Path, data: Path, steps: int, seed: int, resume: bool) -> None:
+    """Train and measure.
 
-    Returns:
-        `steps`, `stages` (name and steps of each), `images`, `size`, and what `measure` found.
+    `work_dir`/result.json has `steps`, `stages` (name and steps of each), `seed`, `images`, `size`,
+    and what `measure` found as `held_out`.
     """
     cfg = Config.fromfile(config)
     prepare_work_dir(cfg, str(work_dir), str(config), resume)
@@ -80,7 +76,6 @@ def run(config: Path, work_dir: Path, data: Path, steps: int, seed: int, resume:
     found = dict(steps=steps, stages=stages, seed=seed, images=images, size=SIZE)
     found["held_out"] = measure(model, held_out(last, work_dir, seed))
     write_json(work_dir / RESULT, found)
-    return found
 
 
 def split(data: Path, work_dir: Path) -> dict[str, int]:

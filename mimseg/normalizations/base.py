@@ -33,7 +33,7 @@ class Normalization(nn.Module):
         return Needs(layers=frozenset(self.layers))
 
     def bind(self, width: int) -> None:
-        """Make buffers for targets of that width; called once, when the model is built."""
+        """Make buffers for targets of width D; the algorithm calls it once, on building."""
 
     def forward(self, teacher: TeacherOutput) -> Tensor:
         """The target sequence (B, 1 + L, D), CLS first, in float32."""

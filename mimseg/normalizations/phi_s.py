@@ -11,12 +11,12 @@ from torch import Tensor
 from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
 from mimseg.normalizations.balance import balancing_rotation
-from mimseg.normalizations.stateful import StatefulNormalization
+from mimseg.normalizations.base import Normalization
 from mimseg.registry import MODELS
 
 
 @MODELS.register_module()
-class PHISNormalization(StatefulNormalization):
+class PHISNormalization(Normalization):
     """PCA-Hadamard isotropic standardisation (PHI-S, arXiv 2410.01680).
 
     Targets are centred, turned by the covariance's eigenvectors and a Hadamard matrix, so that
@@ -65,23 +65,16 @@ class PHISNormalization(StatefulNormalization):
         return super().forward(teacher)
 
     def normalize(self, tokens: Tensor) -> Tensor:
-        if not self.mean.numel():
-            return tokens
         with torch.autocast(tokens.device.type, enabled=False):
             return (tokens - self.mean) @ self.rotation / self.scale
 
     def denormalize(self, prediction: Tensor, teacher: TeacherOutput) -> Tensor:
-        if not self.mean.numel():
-            return prediction
         with torch.autocast(prediction.device.type, enabled=False):
             return prediction.float() * self.scale @ self.rotation.T + self.mean
 
     @torch.no_grad()
     def _estimate(self, tokens: Tensor) -> None:
         """Add a batch's patch tokens (B, L, D); after the last one, fit the rotation."""
-        width = tokens.shape[2]
-        if not self.moments.numel():
-            self.to(tokens.device).bind(width)
         x = tokens.flatten(0, 1).double()
         x = torch.cat([x.new_ones(len(x), 1), x], dim=1)
         batch = x.T @ x

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
+from mimseg.normalizations.base import Normalization
 from mimseg.normalizations.ranks import mean_over_ranks
-from mimseg.normalizations.stateful import StatefulNormalization
 from mimseg.registry import MODELS
 
 
 @MODELS.register_module()
-class SoftmaxNormalization(StatefulNormalization):
+class SoftmaxNormalization(Normalization):
     """softmax((x - centre) / temperature) over the channels of each token.
 
     The centre is DINO's (arXiv 2104.14294, section 3.1): a running mean of the teacher's outputs,
@@ -46,7 +46,7 @@ class SoftmaxNormalization(StatefulNormalization):
                 "0.9",
             )
         self.temperature, self.center_momentum = temperature, center_momentum
-        if center_momentum is not None:  # (layers, 2, D), CLS and patches; see the base
+        if center_momentum is not None:  # (layers, 2, D), CLS and patches; see `bind`
             self.register_buffer("center", torch.empty(0))
 
     def bind(self, width: int) -> None:
@@ -58,9 +58,6 @@ class SoftmaxNormalization(StatefulNormalization):
         if self.center_momentum is None:
             return super().forward(teacher)
         sequences = [teacher.sequence(layer).float() for layer in self.layers]
-        if not self.center.numel():
-            self.bind(sequences[0].shape[2])
-            self.center = self.center.to(sequences[0])
         total = 0.0
         for tokens, (cls, patches) in zip(sequences, self.center, strict=True):
             centred = torch.cat([tokens[:, :1] - cls, tokens[:, 1:] - patches], dim=1)

@@ -8,23 +8,22 @@ from dataclasses import replace
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mimseg.algorithms.outputs import Needs, StudentOutput
 from mimseg.errors import UserError
-from mimseg.layers.block import TransformerBlock
 from mimseg.layers.patch_embed import PatchEmbed
 from mimseg.layers.position import sincos_position_embedding
-from mimseg.layers.relative_position import RelativePositionTable, table_size
+from mimseg.layers.relative_position import RelativePositionTable
 from mimseg.layers.visible import visible_indices
 from mimseg.registry import MODELS
 from mimseg.students.archs import ARCHS
-from mimseg.students.positions import PositionMixin
+from mimseg.students.blocks import block_windows, build_blocks, drop_path_rates
+from mimseg.students.running import BlocksMixin
 from mimseg.students.weights import SCHEMES, draw_weights, load_pretrained, resize_tables
 
 
 @MODELS.register_module()
-class ViT(PositionMixin, BaseModule):
+class ViT(BlocksMixin, BaseModule):
     """Vision transformer (arXiv 2010.11929) for pretraining, segmentation and detection.
 
     Parameter names are those of mmpretrain's VisionTransformer. Any input size is taken: images are
@@ -120,7 +119,7 @@ class ViT(PositionMixin, BaseModule):
         if pos_embed != "none":
             table = sincos_position_embedding(self.base_grid, dims, with_cls_token)
             self.pos_embed = nn.Parameter(table, requires_grad=pos_embed == "learned")
-        heads, rows = arch["num_heads"], table_size(self.base_grid)
+        heads = arch["num_heads"]
         self.shifted_sampling = shifted_sampling
         self.rel_pos_kind, self.rel_pos_resize = rel_pos_bias, rel_pos_resize
         self.rel_pos_bias = (
@@ -133,7 +132,6 @@ class ViT(PositionMixin, BaseModule):
                 f"the other blocks' {heads}, which share one table",
                 "rel_pos_bias='per_block' or 'none'",
             )
-        windows = _windows(window_size, global_blocks, depth)
         if (window_size or decomposed_rel_pos) and (with_cls_token or rel_pos_bias != "none"):
             raise UserError(
                 "backbone.window_size" if window_size else "backbone.decomposed_rel_pos",
@@ -141,21 +139,17 @@ class ViT(PositionMixin, BaseModule):
                 "a map of patches alone, without the biases of rel_pos_bias",
                 "with_cls_token=False and rel_pos_bias='none'",
             )
-        self.layers = nn.ModuleList(
-            TransformerBlock(
-                dims,
-                (last_block_heads or heads) if i == depth - 1 else heads,
-                arch["feedforward_channels"],
-                qkv_bias,
-                layer_scale,
-                drop_path_rate
-                * (i / max(depth - 1, 1) if drop_path_schedule == "linear" else i < depth - 1),
-                norm_eps,
-                rows if rel_pos_bias == "per_block" else 0,
-                window,
-                ((window, window) if window else self.base_grid) if decomposed_rel_pos else None,
-            )
-            for i, window in enumerate(windows)
+        self.layers = build_blocks(
+            arch,
+            self.base_grid,
+            qkv_bias=qkv_bias,
+            layer_scale=layer_scale,
+            drop_paths=drop_path_rates(drop_path_rate, drop_path_schedule, depth),
+            norm_eps=norm_eps,
+            last_block_heads=last_block_heads,
+            own_tables=rel_pos_bias == "per_block",
+            windows=block_windows(window_size, global_blocks, depth),
+            decomposed=decomposed_rel_pos,
         )
         self.ln1 = nn.LayerNorm(dims, eps=norm_eps) if final_norm else None
         self._forget_grids()
@@ -284,66 +278,7 @@ class ViT(PositionMixin, BaseModule):
             outs.append(x)
         return tuple(outs)
 
-    def _asked(self, layers: frozenset[int]) -> dict[int, list[int]]:
-        """Block index -> the names it was asked by, such as 11 and -1."""
-        asked: dict[int, list[int]] = {}
-        for layer in layers:
-            asked.setdefault(self.block_index(layer), []).append(layer)
-        return asked
-
-    def block_index(self, layer: int) -> int:
-        """A block's index from 0; -1 in a network without blocks."""
-        index = layer + self.num_layers if layer < 0 else layer
-        if not -1 <= index < self.num_layers:
-            raise UserError("layer", layer, f"a block index of a ViT with {self.num_layers} blocks")
-        return index
-
-    def _run_blocks(
-        self,
-        x: Tensor,
-        grid: tuple[int, int],
-        needs: Needs,
-        shared: Tensor | None,
-        kept: Tensor | None = None,
-    ) -> tuple[Tensor, dict, dict]:
-        """Run the blocks as far as needed: to the end for tokens, else to the last tap."""
-        layers, tapped = self._asked(needs.layers), self._asked(needs.qkv)
-        taps, qkv = dict.fromkeys(layers.get(-1, ()), x), {}
-        last = self.num_layers - 1
-        if not needs.tokens:
-            last = max([-1, *layers, *tapped])
-        picked = None if shared is None else self._visible_bias(shared, kept)
-        for index, block in enumerate(self.layers[: last + 1]):
-            if index == last and index in tapped and not needs.tokens and index not in layers:
-                qkv |= dict.fromkeys(tapped[index], block.query_key_value(x))
-                break
-            own = block.attn.relative_position_bias_table
-            bias = (
-                picked if own is None else self._visible_bias(self.relative_bias(own, grid), kept)
-            )
-            if index in tapped:
-                x, found = block.forward_tapped(x, bias, grid)
-                qkv |= dict.fromkeys(tapped[index], found)
-            elif self.activation_checkpointing and self.training:
-                x = checkpoint(block, x, bias, grid, use_reentrant=False)
-            else:
-                x = block(x, bias, grid)
-            taps |= dict.fromkeys(layers.get(index, ()), x)
-        return x, taps, qkv
-
 
 def _expect(key: str, value: object, allowed: Sequence[str] | dict) -> None:
     if value not in allowed:
         raise UserError(f"backbone.{key}", value, "one of " + ", ".join(map(repr, allowed)))
-
-
-def _windows(size: int, global_blocks: Sequence[int] | None, depth: int) -> list[int]:
-    """Each block's window, 0 for none."""
-    if not size:
-        return [0] * depth
-    if global_blocks is None:
-        global_blocks = {-(-depth * quarter // 4) - 1 for quarter in (1, 2, 3, 4)}
-    whole = {index % depth for index in global_blocks if -depth <= index < depth}
-    if len(whole) != len(set(global_blocks)):
-        raise UserError("backbone.global_blocks", list(global_blocks), f"blocks 0 to {depth - 1}")
-    return [0 if index in whole else size for index in range(depth)]

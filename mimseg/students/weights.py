@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from mimseg.errors import UserError
-from mimseg.layers.block import LayerScale
+from mimseg.layers.block import LayerScale, shrink_residual_branches
 from mimseg.layers.decomposed_position import resize_axis_table
 from mimseg.layers.position import resize_position_embedding, sincos_position_embedding
 from mimseg.layers.relative_position import CLS_ROWS, resize_relative_table, table_size
@@ -43,15 +42,9 @@ def _mae(vit: nn.Module) -> None:
 
 
 def _beit(vit: nn.Module) -> None:
-    """Truncated normal (0.02); block n's residual branches divided by sqrt(2 n), n from 1.
-
-    arXiv 2106.08254, section 2.5.
-    """
+    """Truncated normal (0.02), deeper residual branches smaller (arXiv 2106.08254, section 2.5)."""
     _linear(vit, lambda weight: nn.init.trunc_normal_(weight, std=0.02, a=-0.02, b=0.02))
-    with torch.no_grad():
-        for number, block in enumerate(vit.layers, 1):
-            block.attn.proj.weight.div_((2 * number) ** 0.5)
-            block.ffn.layers[1].weight.div_((2 * number) ** 0.5)
+    shrink_residual_branches(vit.layers)
 
 
 SCHEMES = {"mae": _mae, "beit": _beit}

@@ -12,7 +12,8 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mimseg.checkpoints.files import read_checkpoint
+from mimseg.checkpoints.files import first_tensors, read_checkpoint
+from mimseg.checkpoints.prefix import prefix_hits
 from mimseg.checkpoints.report import shorten
 from mimseg.errors import UserError
 
@@ -49,11 +50,8 @@ def read_weights(path: str, trust: bool = False) -> tuple[dict[str, Tensor], str
             raise
         fix = "if you trust its origin, set teacher.trust=True"
         raise type(error)(error.key, error.value, error.expected, fix) from error
-    for candidate in [checkpoint.get(name) for name in _CONTAINERS] + [checkpoint]:
-        if isinstance(candidate, Mapping):
-            found = {str(k): v for k, v in candidate.items() if isinstance(v, Tensor)}
-            if found:
-                return found, file_digest(path)
+    if found := first_tensors(checkpoint, _CONTAINERS):
+        return found, file_digest(path)
     raise UserError(KEY, path, f"a file with weights; it holds {shorten(map(str, checkpoint))}")
 
 
@@ -86,14 +84,7 @@ def strip_prefix(state: dict[str, Tensor], own: Iterable[str]) -> dict[str, Tens
     Where a student and a teacher lie side by side, the teacher's are taken.
     """
     own = set(own)
-    hits: Counter[str] = Counter()
-    for name in state:
-        start = 0
-        while True:
-            hits[name[:start]] += name[start:] in own
-            start = name.find(".", start) + 1
-            if start == 0:
-                break
+    hits = prefix_hits(state, own)
     prefix = max(hits, key=lambda p: (hits[p], "teacher" in p, -len(p)), default="")
     if 2 * hits[prefix] <= len(own):
         return state

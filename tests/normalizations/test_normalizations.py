@@ -16,7 +16,9 @@ def output(batch=2, with_cls=True, width=8):
 
 
 def build(name, **options):
-    return MODELS.build(dict(type=f"mimseg.{name}", **options))
+    built = MODELS.build(dict(type=f"mimseg.{name}", **options))
+    built.bind(8)
+    return built
 
 
 @pytest.mark.parametrize("unbiased", [False, True])

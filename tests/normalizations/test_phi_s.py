@@ -9,8 +9,10 @@ from mimseg.normalizations.balance import balancing_rotation, hadamard
 from mimseg.registry import MODELS
 
 
-def build(**options):
-    return MODELS.build(dict(type="mimseg.PHISNormalization", **options))
+def build(width=8, **options):
+    built = MODELS.build(dict(type="mimseg.PHISNormalization", **options))
+    built.bind(width)
+    return built
 
 
 def teacher(width, seed, with_cls=False):
@@ -45,7 +47,7 @@ def test_a_balancing_rotation_is_orthogonal_and_evens_out(size):
 
 @pytest.mark.parametrize("width", [8, 12, 15])
 def test_every_dimension_has_variance_one_and_distances_keep_their_ratio(width):
-    built, data = build(warmup_steps=1), teacher(width, 0)
+    built, data = build(width, warmup_steps=1), teacher(width, 0)
     made = built(data)[:, 1:].flatten(0, 1)
     x = data.tokens[-1].flatten(0, 1)
     torch.testing.assert_close(made.mean(0), torch.zeros(width), atol=1e-4, rtol=0)
@@ -94,7 +96,7 @@ def test_before_any_batch_nothing_changes():
 
 
 def test_float32_under_autocast():
-    built, data = build(warmup_steps=1), teacher(12, 0)
+    built, data = build(12, warmup_steps=1), teacher(12, 0)
     expected = built(data)
     with torch.autocast("cpu", torch.bfloat16):
         made = built(data)

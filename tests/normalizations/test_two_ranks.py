@@ -28,6 +28,7 @@ def run(rows):
     results = {}
     for name, cfg in CONFIGS.items():
         built = MODELS.build(dict(cfg))
+        built.bind(8)
         results[name] = [built(batch) for batch in batches(rows)]
         results[name + " state"] = built.state_dict()
     return results
