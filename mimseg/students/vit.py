@@ -10,16 +10,15 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mimseg.algorithms.outputs import Needs, StudentOutput
-from mimseg.errors import UserError
 from mimseg.layers.patch_embed import PatchEmbed
 from mimseg.layers.position import sincos_position_embedding
 from mimseg.layers.relative_position import RelativePositionTable
 from mimseg.layers.visible import visible_indices
 from mimseg.registry import MODELS
-from mimseg.students.archs import ARCHS
 from mimseg.students.blocks import block_windows, build_blocks, drop_path_rates
+from mimseg.students.options import arch_settings, check_options
 from mimseg.students.running import BlocksMixin
-from mimseg.students.weights import SCHEMES, draw_weights, load_pretrained, resize_tables
+from mimseg.students.weights import draw_weights, load_pretrained, resize_tables
 
 
 @MODELS.register_module()
@@ -60,7 +59,10 @@ class ViT(BlocksMixin, BaseModule):
         final_norm: whether the last block's output is normalised.
         norm_eps: epsilon of the layer norms.
         out_indices: blocks whose maps `forward` returns; negative ones count from the end.
-        out_type: "featmap", (B, C, h, w) each; "cls_token", (B, C); or "raw", (B, [1 +] L, C).
+        out_type: "featmap", (B, C, h, w) each; "cls_token", (B, C); "avg_featmap", (B, C), the
+            patch tokens' mean through a norm of its own, `ln2` (MAE's fine-tuning, with
+            final_norm=False); or "raw", (B, [1 +] L, C).
+        frozen: train no parameter and stay in eval mode, for probes on fixed features.
         activation_checkpointing: recompute blocks in the backward pass to save memory.
         init_cfg: dict(type="Pretrained", checkpoint=FILE_OR_WORK_DIR), or None for random weights.
     """
@@ -91,19 +93,13 @@ class ViT(BlocksMixin, BaseModule):
         out_indices: Sequence[int] = (-1,),
         out_type: str = "featmap",
         activation_checkpointing: bool = False,
+        frozen: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
+        options = dict(locals())  # the arguments
         super().__init__(init_cfg)
-        if isinstance(arch, str):
-            _expect("arch", arch, ARCHS)
-            arch = ARCHS[arch]
-        _expect("mask_mode", mask_mode, ("drop", "token"))
-        _expect("pos_embed", pos_embed, ("sincos", "learned", "none"))
-        _expect("rel_pos_bias", rel_pos_bias, ("none", "shared", "per_block"))
-        _expect("rel_pos_resize", rel_pos_resize, ("bicubic", "geometric"))
-        _expect("drop_path_schedule", drop_path_schedule, ("linear", "constant"))
-        _expect("weight_init", weight_init, SCHEMES)
-        _expect("out_type", out_type, ("featmap", "cls_token", "raw"))
+        arch = arch_settings(arch)
+        check_options(options, arch["num_heads"])
         dims, depth = arch["embed_dims"], arch["num_layers"]
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.embed_dims, self.num_layers, self.patch_size = dims, depth, patch_size
@@ -125,20 +121,6 @@ class ViT(BlocksMixin, BaseModule):
         self.rel_pos_bias = (
             RelativePositionTable(self.base_grid, heads) if rel_pos_bias == "shared" else None
         )
-        if self.rel_pos_bias is not None and last_block_heads not in (None, heads):
-            raise UserError(
-                "backbone.last_block_heads",
-                last_block_heads,
-                f"the other blocks' {heads}, which share one table",
-                "rel_pos_bias='per_block' or 'none'",
-            )
-        if (window_size or decomposed_rel_pos) and (with_cls_token or rel_pos_bias != "none"):
-            raise UserError(
-                "backbone.window_size" if window_size else "backbone.decomposed_rel_pos",
-                window_size or True,
-                "a map of patches alone, without the biases of rel_pos_bias",
-                "with_cls_token=False and rel_pos_bias='none'",
-            )
         self.layers = build_blocks(
             arch,
             self.base_grid,
@@ -152,6 +134,10 @@ class ViT(BlocksMixin, BaseModule):
             decomposed=decomposed_rel_pos,
         )
         self.ln1 = nn.LayerNorm(dims, eps=norm_eps) if final_norm else None
+        self.ln2 = nn.LayerNorm(dims, eps=norm_eps) if out_type == "avg_featmap" else None
+        self.frozen = frozen
+        if frozen:
+            self.requires_grad_(False).eval()
         self._forget_grids()
         self._register_load_state_dict_pre_hook(self._resize_on_load)
 
@@ -187,6 +173,10 @@ class ViT(BlocksMixin, BaseModule):
             return int(name.split(".")[1]) + 1, last + 1
         stem = ("cls_token", "mask_token", "pos_embed", "patch_embed")
         return (0 if name.startswith(stem) else last), last + 1
+
+    def train(self, mode: bool = True) -> ViT:
+        """Set the mode; a frozen ViT stays in eval mode."""
+        return super().train(mode and not self.frozen)
 
     # ------------------------------------------------------------------ forward
 
@@ -273,12 +263,9 @@ class ViT(BlocksMixin, BaseModule):
                 x = self.ln1(x)
             if self.out_type == "cls_token":
                 x = x[:, 0]
+            elif self.out_type == "avg_featmap":
+                x = self.ln2(x[:, first:].mean(dim=1))
             elif self.out_type == "featmap":
                 x = x[:, first:].transpose(1, 2).reshape(x.shape[0], -1, *grid).contiguous()
             outs.append(x)
         return tuple(outs)
-
-
-def _expect(key: str, value: object, allowed: Sequence[str] | dict) -> None:
-    if value not in allowed:
-        raise UserError(f"backbone.{key}", value, "one of " + ", ".join(map(repr, allowed)))

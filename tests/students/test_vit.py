@@ -167,8 +167,32 @@ def test_published_sizes(arch, millions):
         (dict(mask_mode="hide"), "backbone.mask_mode"),
         (dict(pos_embed="rotary"), "backbone.pos_embed"),
         (dict(out_indices=(5,)), "layer"),
+        (dict(out_type="map"), "backbone.out_type"),
+        (dict(out_type="cls_token", with_cls_token=False), "backbone.out_type"),
     ],
 )
 def test_bad_options_name_the_key(tiny_vit, options, key):
     with pytest.raises(UserError, match=key):
         tiny_vit(**options)
+
+
+def test_average_of_the_patches_has_a_norm_of_its_own(tiny_vit):
+    """MAE's global pooling: mean over patches, CLS left out, then a norm."""
+    vit = tiny_vit(out_type="avg_featmap", final_norm=False)
+    images = torch.randn(2, 3, 32, 32)
+    maps = tiny_vit(final_norm=False)
+    maps.load_state_dict(vit.state_dict(), strict=False)
+    expected = torch.nn.functional.layer_norm(
+        maps(images)[0].mean((2, 3)), (48,), vit.ln2.weight, vit.ln2.bias, eps=1e-6
+    )
+    torch.testing.assert_close(vit(images)[0], expected, atol=1e-5, rtol=1e-5)
+    assert vit.get_layer_depth("backbone.ln2.weight", "backbone.") == (4, 5)
+
+
+def test_frozen_trains_nothing_and_stays_in_eval_mode(tiny_vit):
+    vit = tiny_vit(frozen=True, drop_path_rate=0.9).train()
+    assert not any(module.training for module in vit.modules())
+    assert not any(parameter.requires_grad for parameter in vit.parameters())
+    images = torch.randn(2, 3, 32, 32)
+    first, second = vit(images)[0], vit(images)[0]
+    assert torch.equal(first, second) and not first.requires_grad
