@@ -17,7 +17,8 @@ from mmengine.registry import DATASETS
 from mmengine.utils import is_abs
 
 from mimseg.datasets.coco_check import check_coco
-from mimseg.datasets.folder_check import check_folder, check_label_maps, require_path
+from mimseg.datasets.folder_check import check_folder, require_path
+from mimseg.datasets.label_check import check_label_maps
 from mimseg.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -43,8 +44,10 @@ class DatasetConfig:
 
     def get(self, name: str, default=None):
         """Return an argument: the entry's, else the default of the class or of its parents."""
-        if name in self.given:
-            return self.given[name]
+        return self.given[name] if name in self.given else self.default(name, default)
+
+    def default(self, name: str, default=None):
+        """Return what the class, or a parent of it, takes where the entry gives nothing."""
         for parent in self.cls.__mro__ if self.cls else ():
             init = parent.__dict__.get("__init__")
             found = inspect.signature(init).parameters.get(name) if init else None
@@ -140,6 +143,32 @@ def _check_evaluators(cfg: Mapping, splits: Iterable[str]) -> None:
                 require_path(f"{key}.ann_file", path, kind="file")
 
 
+def _class_counts(key: str, node: object) -> Iterator[tuple[str, int]]:
+    """Yield (config key, num_classes) of the heads below a model's node; the RPN's is its own."""
+    if isinstance(node, Mapping) and not str(node.get("type")).endswith("RPNHead"):
+        if isinstance(node.get("num_classes"), int):
+            yield f"{key}.num_classes", node["num_classes"]
+        for name, inner in node.items():
+            yield from _class_counts(f"{key}.{name}", inner)
+    elif isinstance(node, list | tuple):
+        for index, inner in enumerate(node):
+            yield from _class_counts(f"{key}[{index}]", inner)
+
+
+def _check_heads(model: object, data: DatasetConfig) -> None:
+    """See that a detector has an output a class: mmdet's metrics would fail after the training."""
+    if not data.ann_file.endswith(".json") or not data.classes:
+        return
+    for key, count in _class_counts("model", model):
+        if count != len(data.classes):
+            raise UserError(
+                key,
+                count,
+                f"{len(data.classes)}, the number of {data.key}.metainfo.classes",
+                "set num_classes of every box and mask head to it",
+            )
+
+
 def check_config_data(cfg: Mapping, splits: Iterable[str] = SPLITS) -> None:
     """Check the data of a config for pretraining, segmentation or detection.
 
@@ -150,7 +179,9 @@ def check_config_data(cfg: Mapping, splits: Iterable[str] = SPLITS) -> None:
     Raises:
         UserError: naming the config key, for a missing or empty folder, a missing or broken
             annotation file, annotations of absent images, an image without its label map, a
-            category or label that the classes lack.
+            category or label that the classes lack, label maps that are numbered from 0 where
+            the config takes them from 1 (or the other way round), a detector's head of another
+            number of classes.
     """
     scope = cfg.get("default_scope") or "mmengine"
     for name in (f"{split}_dataloader" for split in splits):
@@ -165,4 +196,5 @@ def check_config_data(cfg: Mapping, splits: Iterable[str] = SPLITS) -> None:
                 raise UserError(f"{data.key}.type", None, "the name of a dataset class")
             if not data.is_remote:
                 _check_dataset(data)
+            _check_heads(cfg.get("model"), data)
     _check_evaluators(cfg, splits)

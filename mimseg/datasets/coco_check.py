@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import mmap
 import os
 import re
 from collections import defaultdict
+from dataclasses import dataclass
 
-from mimseg.datasets.folder_check import check_folder, require_path
+from mmengine.logging import print_log
+
+from mimseg.datasets.folder_check import check_folder, empty_files, require_path
 from mimseg.errors import UserError
 
 WHOLE = 32 << 20  # bytes: larger files are scanned for what is needed instead of parsed
@@ -17,9 +21,28 @@ CATEGORIES = re.compile(rb'"categories"\s*:\s*')
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
+@dataclass(frozen=True)
+class CocoFound:
+    """What a COCO file lists.
+
+    Args:
+        files: names of the images' files.
+        categories: their names, in the file's order.
+        absent: those images that are not in their folder.
+        empty: images that are files of 0 bytes; of many, some are looked at.
+    """
+
+    files: list[str]
+    categories: list[str]
+    absent: list[str]
+    empty: list[str]
+
+
 def _read(key: str, path: str) -> tuple[list[str], list[str]]:
     """Return the file names of the images and the names of the categories."""
     expected, fix = "a COCO file: JSON with images, annotations and categories", "replace the file"
+    if not os.path.getsize(path):
+        raise UserError(key, path, f"{expected}; the file is empty", fix)
     try:
         if os.path.getsize(path) > WHOLE:
             return _scan(path)
@@ -72,29 +95,54 @@ def _absent(folder: str, files: list[str]) -> list[str]:
     return absent
 
 
-def check_coco(data) -> None:
-    """Check a COCO data set: the file parses, its images exist, its categories are the classes.
+def find_coco(key: str, path: str, folder_key: str, folder: str) -> CocoFound:
+    """Look at a COCO file and its images' folder; a large file is not parsed whole.
 
     Args:
-        data: the data set's `DatasetConfig`.
+        key: names the file in messages.
+        path: the file.
+        folder_key: names the folder in messages.
+        folder: where the images lie.
+
+    Raises:
+        UserError: either is missing or unusable.
     """
-    key, path = f"{data.key}.ann_file", data.ann_file
     require_path(key, path, kind="file")
-    folder_key, folder = data.prefix("img", "img_path")
     check_folder(folder_key, folder, SUFFIXES)
     files, names = _read(key, path)
     if not files:
         raise UserError(key, path, "at least one image", "replace the file")
     absent = _absent(folder, files)
-    if absent:
+    return CocoFound(files, names, absent, [] if absent else empty_files(folder, files))
+
+
+def check_coco(data) -> None:
+    """Check a COCO data set: the file parses, its images exist, its categories are the classes.
+
+    An image that is an empty file ends a test, which has to be of all images; training goes on
+    without it (`mimseg.LoadImageFromFile`), so there it is a warning.
+
+    Args:
+        data: the data set's `DatasetConfig`.
+    """
+    key, path = f"{data.key}.ann_file", data.ann_file
+    folder_key, folder = data.prefix("img", "img_path")
+    found = find_coco(key, path, folder_key, folder)
+    if found.absent:
         raise UserError(
             key,
             path,
-            f"images that are in {folder}; {len(absent)} of {len(files)} are not there, "
-            f"the first {absent[0]!r}",
+            f"images that are in {folder}; {len(found.absent)} of {len(found.files)} are not "
+            f"there, the first {found.absent[0]!r}",
             f"correct {folder_key}, or add the images",
         )
-    _check_classes(f"{data.key}.metainfo.classes", path, list(data.classes), names)
+    _check_classes(f"{data.key}.metainfo.classes", path, list(data.classes), found.categories)
+    if found.empty:
+        told = f"{len(found.empty)} images are empty files, the first {found.empty[0]!r}"
+        if data.get("test_mode"):
+            fix = "restore them, or delete them and their entries"
+            raise UserError(folder_key, folder, f"images that open; {told}", fix)
+        print_log(f"{folder_key} = {folder!r}: {told}", "current", logging.WARNING)
 
 
 def _check_classes(key: str, path: str, classes: list[str], names: list[str]) -> None:

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from mimseg.datasets import coco_check
+from mimseg.datasets import coco_check, label_check
 from mimseg.datasets.checks import check_config_data
 from mimseg.errors import UserError
 
-TINY_COCO = Path(__file__).parents[3] / "shared/data/tiny_coco.tar"
+SHARED = Path(__file__).parents[3] / "shared/data"
+TINY_COCO, CAMVID = SHARED / "tiny_coco.tar", SHARED / "camvid.tar"
+# CamVid's first eleven labels as ADE20K's, numbered from 0
+ADE20K_NUMBERS = (2, 1, 93, 6, 11, 4, 43, 32, 20, 12, 127)
 
 
 @pytest.fixture
@@ -146,6 +149,96 @@ def test_the_class_defaults_count(root):
     check_config_data(cfg)
 
 
+def ade20k(root, **changes):
+    prefix = dict(img_path="images/training", seg_map_path="annotations/training")
+    data = dict(type="ADE20KDataset", data_root=str(root), data_prefix=prefix)
+    data.update(changes)
+    return Config(dict(default_scope="mmseg", train_dataloader=dict(dataset=data)))
+
+
+def write_maps(root, maps):
+    paths = sorted((root / "annotations/training").glob("*.png"))
+    for path, labels in zip(paths, maps, strict=True):
+        cv2.imwrite(str(path), labels.astype(np.uint8))
+
+
+def rooms_and_streets():
+    """Six maps of ADE20K's classes from 1: sky 3 or ceiling 6, above floor 4 or road 7."""
+    for index in range(6):
+        labels = np.zeros((64, 64))
+        above, middle, below = (3, 5, 7) if index % 2 else (6, 8, 4)  # trees, beds
+        labels[2:30], labels[30:40], labels[40:45], labels[45:62] = above, middle, 5, below
+        yield labels
+
+
+def test_ade20k_with_one_taken_from_its_labels(root):
+    write_maps(root, rooms_and_streets())
+    check_config_data(ade20k(root))
+    write_maps(root, (labels.astype(np.uint8) - 1 for labels in rooms_and_streets()))
+    text = message(ade20k(root))
+    assert text.startswith("train_dataloader.dataset.reduce_zero_label = True")
+    assert "numbered from 0" in text and "and 255, never 150" in text and "'wall'" in text
+    assert "reduce_zero_label=False" in text and "annotations/training" in text
+    check_config_data(ade20k(root, reduce_zero_label=False))
+
+
+def test_what_lies_above_tells_the_numbering(root):
+    # "other" as 0 too, or 150: no label is out of range, none is 255
+    shifted = [np.maximum(labels - 1, 0) for labels in rooms_and_streets()]
+    write_maps(root, shifted)
+    text = message(ade20k(root))
+    assert "sky/ceiling lies below floor/road in 6 of 6 maps, by the other in 0 of 6" in text
+    check_config_data(ade20k(root, reduce_zero_label=False))
+    write_maps(root, rooms_and_streets())
+    text = message(ade20k(root, reduce_zero_label=False))
+    assert "reduce_zero_label = False" in text and "numbered from 1" in text
+    write_maps(root, [*shifted[:2], *list(rooms_and_streets())[2:]])  # no majority: no verdict
+    check_config_data(ade20k(root))
+
+
+def test_maps_of_ones_own_that_ignore_255(root):
+    count = len(names(root)["classes"])
+    maps = [np.full((8, 8), index) for index in (0, 1, 2, 3, count - 1, 255)]
+    write_maps(root, maps)
+    text = message(semseg(root))
+    assert "reduce_zero_label = True" in text and f"never {count}" in text
+    check_config_data(semseg(root, reduce_zero_label=False))
+    maps[1][:] = count  # the last class numbered from 1
+    write_maps(root, maps)
+    check_config_data(semseg(root))
+    maps[1][:], maps[4][:] = 1, 4  # few of the classes: nothing to tell it by
+    write_maps(root, maps)
+    check_config_data(semseg(root))
+
+
+def test_more_maps_are_read_before_it_is_said(root, monkeypatch):
+    monkeypatch.setattr(label_check, "MAPS_READ", 3)  # the first, third and fifth
+    maps = list(rooms_and_streets())
+    maps[2][0] = 255
+    write_maps(root, maps)
+    assert "6 maps hold" in message(ade20k(root))
+    maps[3][1] = 150
+    write_maps(root, maps)
+    check_config_data(ade20k(root))
+
+
+@pytest.mark.skipif(not CAMVID.exists(), reason="no ../shared")
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbering_of_real_streets(tmp_path, first):
+    numbers = np.zeros(256, np.uint8)  # void is "other"
+    numbers[: len(ADE20K_NUMBERS)] = np.array(ADE20K_NUMBERS) + first
+    with tarfile.open(CAMVID) as archive:
+        wanted = [m for m in archive.getmembers() if "/val/" in m.name][:40]
+        archive.extractall(tmp_path, wanted, filter="data")
+    root = tmp_path / "camvid"
+    for path in (root / "annotations/val").iterdir():
+        cv2.imwrite(str(path), numbers[cv2.imread(str(path), cv2.IMREAD_UNCHANGED)])
+    prefix = dict(img_path="images/val", seg_map_path="annotations/val")
+    check_config_data(ade20k(root, data_prefix=prefix, reduce_zero_label=bool(first)))
+    text = message(ade20k(root, data_prefix=prefix, reduce_zero_label=not first))
+    assert f"numbered from {first}" in text and "sky/ceiling lies below floor/road" in text
+
+
 def test_images_without_map_and_maps_that_are_none(root):
     maps = sorted((root / "annotations/training").glob("*.png"))
     maps[4].unlink()
@@ -186,6 +279,17 @@ def test_coco_files(root, monkeypatch, whole):
     assert "2 of 6 are not there" in text and "'scene_000002.jpg'" in text
     (root / "annotations/instances_train.json").write_text("{'images': [")
     assert "a COCO file" in message(coco(root))
+
+
+def test_images_of_coco_that_are_empty_files(root, monkeypatch):
+    told = []
+    monkeypatch.setattr(coco_check, "print_log", lambda text, *_: told.append(text))
+    (root / "images/training/scene_000002.jpg").write_bytes(b"")
+    check_config_data(coco(root))  # training goes on without it
+    assert "1 images are empty files" in told[0]
+    assert "the first 'scene_000002.jpg'" in message(coco(root, test_mode=True))
+    (root / "annotations/instances_train.json").write_bytes(b"")
+    assert "the file is empty" in message(coco(root))
 
 
 def test_coco_files_that_contradict_themselves(root):
