@@ -43,6 +43,7 @@ MODELS = LazyRegistry(
         "ViT": "mimseg.students.vit",
         "FeaturePyramid": "mimseg.dense.feature_pyramid",
         "SimpleFeaturePyramid": "mimseg.dense.simple_feature_pyramid",
+        "LinearSegHead": "mimseg.dense.linear_seg_head",
         "PixelTeacher": "mimseg.teachers.pixels",
         "ViTTeacher": "mimseg.teachers.vit",
         "TimmTeacher": "mimseg.teachers.timm",

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
 from mimseg.engine.prepare import check_types
 from mimseg.engine.stages import stage_configs
 from mimseg.methods.shrink import shrink
+
+from shrink_dense import shrink_dense  # isort: skip
 
 ROOT_DIR = Path(__file__).parents[1]
 FILES = sorted(
@@ -30,6 +33,7 @@ MILLIONS = {
     (1280, 32): 632,
 }
 MIM = "mimseg.MaskedImageModeling"
+CLASSIFIER = "mmpretrain.ImageClassifier"
 
 
 def load(path):
@@ -73,6 +77,37 @@ def test_full_size(path, monkeypatch):
             assert millions == pytest.approx(MILLIONS[size], rel=0.03)
         if cfg.model.type == MIM:
             check_grids(cfg, model)
+        if cfg.model.type == CLASSIFIER:
+            check_classifier(cfg, model)
+        if "rpn_head" in cfg.model:
+            check_strides(model)
+
+
+def check_strides(model):
+    """The levels of a detector have the strides that its anchors and RoI heads count on."""
+    with torch.no_grad():
+        levels = model.eval().neck(model.backbone(torch.empty(1, 3, 512, 1024, device="meta")))
+    strides = [(512 / level.shape[2], 1024 / level.shape[3]) for level in levels]
+    assert strides == model.rpn_head.prior_generator.strides
+    extractors = model.roi_head.bbox_roi_extractor
+    for extractor in extractors if isinstance(extractors, torch.nn.ModuleList) else [extractors]:
+        assert strides[: extractor.num_inputs] == [(s, s) for s in extractor.featmap_strides]
+
+
+def check_classifier(cfg, model):
+    """Crops are of the backbone's size, and the parts fit one another at full size."""
+    crops = [step.scale for step in pipeline_of(cfg, "train") if "ResizedCrop" in step.type]
+    crops += [step.crop_size for step in pipeline_of(cfg, "test") if "CenterCrop" in step.type]
+    assert set(crops) == {cfg.model.backbone.img_size}
+    model.eval()  # mmpretrain's modules do not all return themselves
+    scores = model(torch.empty(1, 3, crops[0], crops[0], device="meta"))
+    assert scores.shape == (1, cfg.model.head.num_classes)
+    known = cfg.model.data_preprocessor.get("num_classes")  # a probe has no need to know
+    assert known in (None, cfg.model.head.num_classes)
+
+
+def pipeline_of(cfg, split):
+    return cfg[f"{split}_dataloader"].dataset.pipeline
 
 
 def check_grids(cfg, model):
@@ -96,13 +131,13 @@ def check_grids(cfg, model):
         assert 0 < model.masking.num_masked(grid) < grid[0] * grid[1]
 
 
-FULL = [path for path in FILES if path.stem.endswith("_in1k")]
+FULL = [path for path in FILES if re.search(r"_in1k(-\d+px)?$", path.stem)]
 
 
 @pytest.mark.parametrize("path", FULL, ids=lambda path: path.stem)
 def test_name_says_batch_and_epochs(path):
-    """{method}_{backbone}_{gpus}xb{batch}[-amp]-[{stages}x]{epochs}e_{data}."""
-    pattern = r"[\w-]+_vit-[\w-]+_(\d+)xb(\d+)(-amp)?-(?:(\d+)x)?(\d+)e_in1k"
+    """{method}_{backbone}_{gpus}xb{batch}[-amp]-[{stages}x]{epochs}e_{data}[-{side}px]."""
+    pattern = r"[\w-]+_vit-[\w-]+_(\d+)xb(\d+)(-amp)?-(?:(\d+)x)?(\d+)e_in1k(?:-\d+px)?"
     gpus, size, amp, stages, epochs = re.fullmatch(pattern, path.stem).groups()
     cfg = load(path)
     assert cfg.train_dataloader.batch_size == int(size)
@@ -112,28 +147,52 @@ def test_name_says_batch_and_epochs(path):
     assert ("Amp" in cfg.optim_wrapper.type) == bool(amp)
 
 
+COCO = [path for path in FILES if path.stem.endswith("_coco")]
+
+
+@pytest.mark.parametrize("path", COCO, ids=lambda path: path.stem)
+def test_name_says_batch_and_epochs_of_detection(path):
+    """{detector}_{backbone}_{gpus}xb{batch}-{epochs}e_coco; 1x is 12 epochs."""
+    pattern = r"[\w-]+_vit-[\w-]+_(\d+)xb(\d+)-(\d+)(e|x)_coco"
+    gpus, size, epochs, unit = re.fullmatch(pattern, path.stem).groups()
+    cfg = load(path)
+    batch_size = int(gpus) * int(size)
+    assert cfg.train_dataloader.batch_size == int(size)
+    assert cfg.auto_scale_lr.base_batch_size == batch_size
+    loop, steps = cfg.train_cfg, cfg.param_scheduler[-1]
+    end = loop.get("max_epochs") or loop.max_iters
+    images = 118000 if steps.get("by_epoch", True) is False else batch_size  # ViTDet's count
+    assert end * batch_size / images == (int(epochs) if unit == "e" else 12 * int(epochs))
+    assert steps.get("by_epoch", True) == (loop.type == "EpochBasedTrainLoop")
+    assert 0.6 * end < steps.milestones[0] < steps.milestones[1] < end == steps.end
+
+
 @pytest.mark.parametrize("path", FULL, ids=lambda path: path.stem)
 def test_learning_rate(path):
     """It grows from next to nothing to its peak, and the last epoch ends low."""
     cfg = load(path)
-    weight = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([weight], lr=cfg.optim_wrapper.optimizer.lr)
+    peak = cfg.optim_wrapper.optimizer.lr
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [dict(params=[weights[0]]), dict(params=[weights[1]], lr=1e-3 * peak)]
+    optimizer = torch.optim.SGD(groups, lr=peak)
     schedulers = [
         PARAM_SCHEDULERS.build(dict(options, optimizer=optimizer, epoch_length=2))
         for options in cfg.param_scheduler
     ]
-    rates = []
+    rates, lower = [], []  # of the head, and of a layer far below
     for _ in range(2 * cfg.train_cfg.max_epochs):
-        rates.append(optimizer.param_groups[0]["lr"])
+        for trace, group in zip((rates, lower), optimizer.param_groups, strict=True):
+            trace.append(group["lr"])
         optimizer.step()
         for scheduler in schedulers:
             scheduler.step()
-    peak = cfg.optim_wrapper.optimizer.lr
     warm = 2 * cfg.param_scheduler[0].end
     assert rates[0] < 0.01 * peak
     assert max(rates) == pytest.approx(peak) == rates[warm]
     assert rates[:warm] == sorted(rates[:warm])
     assert rates[-1] < 0.11 * peak
+    if cfg.optim_wrapper.paramwise_cfg.get("layer_decay_rate", 1) < 1:
+        assert lower == pytest.approx([1e-3 * rate for rate in rates])
 
 
 MASKED = {  # counts that papers and official codes name, of 196 patches or 256
@@ -176,24 +235,6 @@ def test_chain_head_counts():
     assert heads == [(12, 16), (6, 16), (6, 16)]
 
 
-def shrink_dense(cfg):
-    """Six blocks of width 48, images of 64 px, in place."""
-    model = cfg.model
-    arch = dict(embed_dims=48, num_layers=6, num_heads=4, feedforward_channels=96)
-    model.backbone.update(arch=arch, img_size=64, patch_size=8)
-    model.neck.in_channels = 48
-    if "auxiliary_head" in model:
-        model.auxiliary_head.update(in_channels=48, channels=16)
-        model.auxiliary_head.norm_cfg = model.decode_head.norm_cfg = dict(type="BN")
-        model.neck.norm = "BN"
-    if "decode_head" in model:
-        model.decode_head.update(in_channels=[48] * 4, channels=16)
-        model.backbone.out_indices = (2, 3, 4, 5)
-        model.data_preprocessor.size = (64, 64)
-    else:
-        model.backbone.out_indices = (5,)
-
-
 def images(*size):
     return torch.randint(256, size, dtype=torch.uint8)
 
@@ -209,7 +250,8 @@ def batch(cfg):
     if cfg.default_scope == "mmpretrain":
         from mmpretrain.structures import DataSample
 
-        samples = [DataSample().set_gt_label(label) for label in range(2)]
+        # drop path spares some of six
+        samples = [DataSample().set_gt_label(label) for label in range(6)]
         return dict(inputs=[images(3, 64, 64) for _ in samples], data_samples=samples)
     if cfg.default_scope == "mmdet":
         from mmdet.testing import demo_mm_inputs
@@ -229,7 +271,9 @@ def batch(cfg):
 def test_one_step(path):
     torch.manual_seed(0)
     cfg = load(path)
-    (shrink_dense if "neck" in cfg.model else shrink)(cfg)
+    (shrink if cfg.default_scope == "mmpretrain" else shrink_dense)(cfg)
+    if cfg.model.type == CLASSIFIER and "neck" in cfg.model:  # a linear probe
+        cfg.model.neck.input_features = cfg.model.head.in_channels = 48
     for number, stage in enumerate(staged(cfg).values()):
         if number:  # no earlier stage has run here
             assert stage.model.teacher.init.startswith("work_dirs/")
@@ -242,7 +286,7 @@ def step(cfg):
 
     from mimseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-    model = build(cfg)
+    model = revert_sync_batchnorm(build(cfg))  # as a Runner of one process does
     model.init_weights()
     assert OPTIM_WRAPPER_CONSTRUCTORS.get(cfg.optim_wrapper.constructor) is not None
     cfg.optim_wrapper.type = "OptimWrapper"  # --amp's own wrapper has a test of its own

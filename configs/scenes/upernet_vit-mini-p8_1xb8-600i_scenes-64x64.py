@@ -23,6 +23,17 @@ test_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
+tta_model = dict(type='SegTTAModel')
+tta_pipeline = [
+    dict(type='mimseg.LoadImageFromFile', broken='raise'),
+    dict(type='TestTimeAug', transforms=[
+        [dict(type='Resize', scale=(int(ratio * 64), int(ratio * 64)), keep_ratio=True)
+         for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)],
+        [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+        [dict(type='LoadAnnotations', reduce_zero_label=True)],
+        [dict(type='PackSegInputs')],
+    ]),
+]
 train_dataloader = dict(
     batch_size=8, num_workers=1, persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),

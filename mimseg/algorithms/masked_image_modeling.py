@@ -95,7 +95,7 @@ class MaskedImageModeling(BaseSelfSupervisor):
                 raise UserError("model.objectives", cfg.get("name"), "a name for each objective")
             _expect_all(f"objectives ({name})", {k: options.get(k) for k in SLOTS})
             self.objectives[name] = self._objective(**options)
-        for name, need in self._teacher_needs().items():
+        for name, need in self.teacher_needs().items():
             self.bank[name].check(name, need)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -149,7 +149,8 @@ class MaskedImageModeling(BaseSelfSupervisor):
             for name, objective in self.objectives.items()
         }
 
-    def _teacher_needs(self) -> dict[str, Needs]:
+    def teacher_needs(self) -> dict[str, Needs]:
+        """What objectives and the mask ask of each teacher."""
         needs = {name: Needs() for name in self.bank.teachers}
         for objective in self.objectives.values():
             needs[objective.teacher] |= objective.teacher_needs
@@ -181,7 +182,7 @@ class MaskedImageModeling(BaseSelfSupervisor):
                 )
 
     def _run(self, inputs: dict[str, Tensor]):
-        teachers = self.bank.run(inputs, self._teacher_needs())
+        teachers = self.bank.run(inputs, self.teacher_needs())
 
         images = (inputs["student"] - self.mean) / self.std
         mask, num_masked = None, None

@@ -12,6 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mimseg.bench.records import KEYS as COST_KEYS
+from mimseg.bench.records import KIND as COST
+from mimseg.bench.records import cost_table, short_commit
 from mimseg.benchmark.study import study_markdown, study_tables
 from mimseg.benchmark.summary import Comparison, Summary, verdict_text
 from mimseg.errors import UserError
@@ -42,7 +45,9 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(folder.rglob("*.json")):
         record = read_json(path)
-        missing = [key for key in KEYS if not isinstance(record, dict) or key not in record]
+        cost = isinstance(record, dict) and record.get("kind") == COST
+        keys = COST_KEYS if cost else KEYS
+        missing = [key for key in keys if not isinstance(record, dict) or key not in record]
         if missing:
             raise UserError("records", str(path), f"a record with the keys {', '.join(missing)}")
         found.append(record)
@@ -52,12 +57,14 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 def table(records: list[dict[str, Any]]) -> str:
     """The records as one Markdown table a benchmark: mean ± sample deviation over seeds.
 
-    A study's own table, with the population deviation over its rows, follows its benchmark's.
+    A study's own table, with the population deviation over its rows, follows its benchmark's. Rows
+    of what training costs have a table of another form.
     """
     parts = []
     for benchmark in dict.fromkeys(record["benchmark"] for record in records):
         own = [record for record in records if record["benchmark"] == benchmark]
-        parts += [f"### {benchmark}", "", _table(own), ""]
+        make = cost_table if own[0].get("kind") == COST else _table
+        parts += [f"### {benchmark}", "", make(own), ""]
         if study := study_markdown(study_tables(own)):
             parts += [study, ""]
     return "\n".join(parts).rstrip() or "No records yet."
@@ -91,17 +98,12 @@ def _table(records: list[dict[str, Any]]) -> str:
         base = groups.get((*key[:2], "random"), [])
         against = "" if key[2] == "random" or not base else _against(base, stats)
         minutes = sum(row.get("seconds", 0) for row in rows) / len(rows) / 60
-        commits = ", ".join(sorted({_commit(row["commit"]) for row in rows}))
+        commits = ", ".join(sorted({short_commit(row["commit"]) for row in rows}))
         lines.append(
             f"| {' | '.join(key)} | {stats.text()} | {stats.n} | {against} | {minutes:.1f} "
             f"| {commits} |"
         )
     return "\n".join(lines)
-
-
-def _commit(commit: str) -> str:
-    head, _, dirty = commit.partition("-")
-    return head[:10] + ("-dirty" if dirty else "")
 
 
 def _against(base: list[dict[str, Any]], stats: Summary) -> str:

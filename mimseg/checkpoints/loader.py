@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mimseg.checkpoints.families import NAMES, OWN_ANCHOR
 from mimseg.checkpoints.files import first_tensors, read_checkpoint, resolve_checkpoint
-from mimseg.checkpoints.prefix import find_prefix, is_teacher
+from mimseg.checkpoints.prefix import dense_heads, find_prefix, is_teacher
 from mimseg.checkpoints.recognise import from_mmpretrain, has_own_names, recognise
 from mimseg.checkpoints.report import LoadReport, layer_indices, shorten
 from mimseg.checkpoints.shape import shape_of
@@ -95,11 +95,13 @@ def load_backbone(
         unexpected=tuple(unexpected),
         outside=outside,
         family="" if found is None else str(found.family),
+        heads=tuple(dense_heads(weights)),
     )
     changed = [n for n in missing + unexpected if n.startswith(("pos_embed", "cls_token"))]
     changed += [n for n in unexpected if n.startswith((*_ESSENTIAL, "rel_pos_bias"))]
     text = f"{report}\n  it was pretrained as {pretrained}" if changed else str(report)
-    print_log(text, logger or "current", logging.WARNING if changed else logging.INFO)
+    level = logging.WARNING if changed or report.heads else logging.INFO
+    print_log(text, logger or "current", level)
     return report
 
 

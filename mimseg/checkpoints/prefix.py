@@ -11,6 +11,15 @@ def is_teacher(name: str) -> bool:
     return any(part.startswith("teacher") for part in name.split("."))
 
 
+_DENSE_HEADS = ("rpn_head", "roi_head", "bbox_head", "mask_head", "decode_head", "auxiliary_head")
+
+
+def dense_heads(names: Iterable[str]) -> list[str]:
+    """What a file has of the modules that mmdet's and mmseg's models call their heads."""
+    modules = {name.removeprefix("module.").partition(".")[0] for name in names}
+    return [head for head in _DENSE_HEADS if head in modules]
+
+
 def prefix_hits(names: Iterable[str], own: Iterable[str]) -> Counter[str]:
     """How many of a module's `own` names stand under each prefix that ends at a dot."""
     own = set(own)

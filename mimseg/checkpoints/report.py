@@ -24,6 +24,7 @@ class LoadReport:
         unexpected: names of the file that the backbone lacks; they were left out.
         outside: how many tensors of the file belong to other modules (heads, necks, teachers).
         family: what the file was recognised as, where its names are not ours.
+        heads: the detector's or segmentor's heads in the file, which say that it was fine-tuned.
     """
 
     source: str
@@ -34,6 +35,7 @@ class LoadReport:
     unexpected: tuple[str, ...] = ()
     outside: int = 0
     family: str = ""
+    heads: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, dict[str, int]]:
         """{group: {"matched": n, "resized": n, "missing": n, "unexpected": n}}."""
@@ -57,6 +59,12 @@ class LoadReport:
                 lines.append(f"  {column}: {shorten(getattr(self, column))}")
         if self.outside:
             lines.append(f"  tensors of other modules, left out: {self.outside}")
+        if self.heads:
+            lines.append(
+                f"  this is a fine-tuned model: its {', '.join(self.heads)} are left out. To go on "
+                f"with the whole of it, set load_from={self.source} in its place; to start from "
+                "pretraining alone, give the pretraining's checkpoint"
+            )
         return "\n".join(lines)
 
 

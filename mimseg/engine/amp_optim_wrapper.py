@@ -50,7 +50,7 @@ class AmpOptimWrapper(OptimWrapper):
                 "mimseg.AmpOptimWrapper",
                 f"a device with bfloat16 arithmetic; this {device_type} has none "
                 "(a CPU needs AMX or AVX512-BF16, an NVIDIA GPU compute capability 8.0)",
-                "drop --amp and train in float32",
+                "train in float32: drop --amp, or set optim_wrapper.type=OptimWrapper",
             )
         self._checked.add(device_type)
 

@@ -46,6 +46,7 @@ def test_main(argv: Sequence[str] | None = None) -> int:
     parser = _parser("Measure CHECKPOINT (a file or a work dir) on the test split of CONFIG.")
     parser.add_argument("checkpoint", help="a checkpoint, or a work dir")
     parser.add_argument("--amp", action="store_true", help="bf16 autocast")
+    parser.add_argument("--tta", action="store_true", help="average tta_pipeline's scales, flips")
     args = parser.parse_args(argv)
 
     def run() -> None:
@@ -54,7 +55,7 @@ def test_main(argv: Sequence[str] | None = None) -> int:
         cfg = _config(args)
         prepare_work_dir(cfg, args.work_dir, args.config, resume=True)
         check_config(cfg, ("test",))
-        test(cfg, args.checkpoint, args.amp)
+        test(cfg, args.checkpoint, args.amp, args.tta)
 
     return exit_code(run, STOPPED)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mmengine.logging import print_log
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import DefaultOptimWrapperConstructor, _ParamScheduler
 from mmengine.registry import OPTIMIZERS
 from torch import nn
 
@@ -39,6 +41,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
       rules on weight decay.
 
     A scheduler's `eta_min` is absolute and would lift the small rates: use 0 or `eta_min_ratio`.
+    `check_floors` refuses what would.
 
     Raises:
         UserError: an unknown key, a value out of range, a backbone that cannot tell depths, or
@@ -140,6 +143,36 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
             rates = f"{group['lr']:>12.3e}{scale:>10.4g}"
             lines.append(f"  {depth:>5}{rates}{decay:>9}{count:>9}{total:>12,}")
         return "\n".join(lines)
+
+
+def check_floors(schedulers: Iterable[_ParamScheduler]) -> None:
+    """See that no scheduler lifts a parameter group above the learning rate it starts from.
+
+    mmengine's `eta_min` is one number for all groups: those of a decayed layer that start below it
+    would rise to it instead of falling.
+
+    Args:
+        schedulers: as built, in the order of the config's `param_scheduler`.
+
+    Raises:
+        UserError: naming param_scheduler[i].eta_min and the smallest group's rate.
+    """
+    for index, scheduler in enumerate(schedulers):
+        floor = getattr(scheduler, "eta_min", None)
+        if floor is None or scheduler.param_name != "lr":
+            continue
+        lowest, highest = min(scheduler.base_values), max(scheduler.base_values)
+        if floor > lowest:
+            fix = "eta_min=0"
+            if hasattr(scheduler, "eta_min_ratio"):
+                fix += f", or eta_min_ratio={floor / highest:.3g} in its place"
+            raise UserError(
+                f"param_scheduler[{index}].eta_min",
+                floor,
+                f"at most {lowest:.3g}, the learning rate that the lowest parameter group starts "
+                "from: it would rise to eta_min",
+                fix,
+            )
 
 
 def _only_known(key: str, value: dict, known: tuple[str, ...]) -> None:

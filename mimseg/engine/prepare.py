@@ -10,12 +10,13 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mimseg.engine.compile import check_compile
 from mimseg.errors import UserError
 
 # Keys that a config need not have for a user to set them.
 _KNOWN = {
     *inspect.signature(Runner.__init__).parameters,
-    *("find_unused_parameters", "sync_bn", "activation_checkpointing"),
+    *("compile", "find_unused_parameters", "sync_bn", "activation_checkpointing"),
 }
 
 
@@ -97,6 +98,32 @@ def use_init(cfg: Config, checkpoint: str) -> None:
     cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=path, trust=trust)
 
 
+def use_tta(cfg: Config) -> None:
+    """Test with `cfg.tta_pipeline`, which makes several views of an image, and `cfg.tta_model`.
+
+    The model merges the views' predictions into one; `cfg.model` becomes a part of it.
+
+    Raises:
+        UserError: the config has none, or is one of detection.
+    """
+    if cfg.get("default_scope") == "mmdet":
+        raise UserError(
+            "--tta",
+            cfg.filename,
+            "a segmentation config: test-time augmentation is not offered for detection",
+            "test without --tta",
+        )
+    for key, content in (("tta_pipeline", "a pipeline with TestTimeAug"), ("tta_model", "a model")):
+        if not cfg.get(key):
+            fix = "write it as configs/_base_/datasets/ade20k_512.py does, or test without --tta"
+            raise UserError(key, None, f"{content} for --tta", fix)
+    dataset = cfg.test_dataloader.dataset
+    while "dataset" in dataset:  # RepeatDataset and its like
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
 def check_config(cfg: Config, splits: tuple[str, ...]) -> None:
     """What can be known to be wrong before anything is built.
 
@@ -104,19 +131,15 @@ def check_config(cfg: Config, splits: tuple[str, ...]) -> None:
         splits: of "train", "val" and "test", those whose data will be read.
 
     Raises:
-        UserError: an unknown `mimseg.` type, whole-step compilation, or bad data.
+        UserError: an unknown `mimseg.` type, `compile` of anything but networks, or bad data.
     """
     from mimseg.datasets.checks import check_config_data
+    from mimseg.datasets.class_check import check_classes
 
-    if cfg.get("compile"):
-        raise UserError(
-            "compile",
-            cfg.compile,
-            "False: mmengine would compile the whole step, data preprocessor included",
-            "in a script of your own: model.backbone.encode = torch.compile(model.backbone.encode)",
-        )
+    check_compile(cfg.get("compile"))
     check_types(cfg.to_dict())
     check_config_data(cfg, splits)
+    check_classes(cfg, splits)
 
 
 def check_types(node: object, path: str = "") -> None:

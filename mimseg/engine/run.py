@@ -13,20 +13,25 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
-from mimseg.engine.prepare import view_sizes
+from mimseg.engine.compile import check_compile, compile_networks
+from mimseg.engine.layer_decay import check_floors
+from mimseg.engine.prepare import use_tta, view_sizes
 from mimseg.errors import UserError
 from mimseg.files import write_json
 
 
 class _RunHook(Hook):
-    """Sees that a resumed run has its teachers, and remembers the last validation's metrics."""
+    """Sees to the schedule and a resumed run's teachers, and remembers the last metrics."""
 
     metrics: dict | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        check_floors(runner.param_schedulers or ())
 
     def before_train(self, runner: Runner) -> None:
         bank = getattr(_bare(runner.model), "bank", None)
@@ -96,18 +101,22 @@ def train(cfg: Config, resume: bool = False) -> dict:
     return record
 
 
-def test(cfg: Config, checkpoint: str, amp: bool = False) -> dict:
+def test(cfg: Config, checkpoint: str, amp: bool = False, tta: bool = False) -> dict:
     """Measure a checkpoint on the test split and write test.json in `cfg.work_dir`.
 
     Args:
         cfg: a full config.
         checkpoint: a file or a work dir.
         amp: run the model under bf16 autocast.
+        tta: average predictions over the scales and flips of the config's `tta_pipeline`.
 
     Raises:
-        UserError: the checkpoint lacks tensors of the model, or their shapes differ.
+        UserError: the config has none, or the checkpoint lacks tensors of the model, or their
+            shapes differ.
     """
     start = time.monotonic()
+    if tta:
+        use_tta(cfg)
     path = resolve_checkpoint(checkpoint)
     state = read_checkpoint(path)
     runner = build_runner(cfg)
@@ -131,6 +140,7 @@ def test(cfg: Config, checkpoint: str, amp: bool = False) -> dict:
     record = dict(
         config=cfg.filename,
         checkpoint=str(path),
+        tta=tta,
         seconds=round(time.monotonic() - start, 1),
         metrics=_plain(metrics),
     )
@@ -143,8 +153,11 @@ def build_runner(cfg: Config) -> Runner:
     """A Runner, with an unknown type told as a UserError."""
     # mmengine names a run by the second; two runs of one process in one second would share a scope
     cfg.experiment_name = f"{Path(cfg.filename or 'run').stem}_{os.getpid()}_{time.monotonic_ns()}"
+    compiled = check_compile(cfg.pop("compile", None))  # mmengine would compile the whole step
     with _told():
-        return Runner.from_cfg(cfg)
+        runner = Runner.from_cfg(cfg)
+    compile_networks(_bare(runner.model), compiled)
+    return runner
 
 
 @contextmanager
@@ -162,7 +175,10 @@ def _told() -> Iterator[None]:
 
 
 def _bare(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+    """The model itself, within the wrappers of distributed runs and test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def _last_checkpoint(work_dir: Path) -> str | None:

@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_MASK_TOKENS = 1024  # above it, the bias of every pair is never held in memory
+from mimseg.layers.tiled_attention import TiledAttention
+
+_MASK_TOKENS = 1024  # above it, nothing of every pair of tokens is held in memory
+_TILED = ("cpu",)  # kinds of device that train in tiles
 
 
 def decomposed_attention(
@@ -18,7 +21,8 @@ def decomposed_attention(
 ) -> Tensor:
     """Attention of every token of a map to every other.
 
-    The two terms are the same for all keys of a row, and for all of a column. On large maps they
+    The two terms are the same for all keys of a row, and for all of a column. A CPU trains in tiles
+    (see `TiledAttention`). Elsewhere small maps get a bias of every pair; on large maps the terms
     ride along in the product of queries and keys: the query is lengthened by its h + w terms, the
     key by the one-hot codes of its row and column. So the kernel that never holds the scores
     serves here too, and memory grows with the tokens, not with their square.
@@ -33,6 +37,10 @@ def decomposed_attention(
         (B, heads, L, d).
     """
     rows, columns = _terms(q, table_h, table_w, grid)
+    if q.requires_grad and q.device.type in _TILED and not torch.compiler.is_compiling():
+        parts = (x.flatten(0, 1) for x in (q * q.shape[3] ** -0.5, k, v, rows, columns))
+        x = TiledAttention.apply(*parts, q.shape[2] <= _MASK_TOKENS)
+        return x.unflatten(0, q.shape[:2])
     if q.shape[2] <= _MASK_TOKENS:
         bias = (rows[..., :, None] + columns[..., None, :]).flatten(-2)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)

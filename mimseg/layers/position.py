@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def is_known(sides: Sequence[int]) -> bool:
+    """Whether sizes are numbers.
+
+    In an export for any size they are symbols, and comparing one with a number would fix it: what
+    is resized to its own size comes out the same, so that the comparison can be left out.
+    """
+    return not any(isinstance(side, torch.SymInt) for side in sides)
 
 
 def sincos_position_embedding(grid: tuple[int, int], dims: int, with_cls: bool) -> Tensor:
@@ -54,7 +65,7 @@ def resize_position_embedding(
     Returns:
         (1, new_h * new_w [+ 1], C) in the dtype of `embed`.
     """
-    if old == new:
+    if is_known(new) and old == new:
         return embed
     cls, patches = embed[:, : int(with_cls)], embed[:, int(with_cls) :]
     maps = patches.float().reshape(1, *old, -1).permute(0, 3, 1, 2)

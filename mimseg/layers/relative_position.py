@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mimseg.layers.position import is_known
+
 CLS_ROWS = 3  # CLS to patch, patch to CLS, CLS to CLS
 
 
@@ -24,7 +26,8 @@ def relative_position_index(grid: tuple[int, int], with_cls: bool) -> Tensor:
 
     Returns:
         ([1 +] L, [1 +] L), long. A table has its offset rows first, by (dy, dx) of query minus key,
-        then CLS to patch, patch to CLS, CLS to CLS.
+        then CLS to patch, patch to CLS, CLS to CLS. These three are counted from the end, by
+        negative numbers: they are the same on every grid, as an export for any size needs.
     """
     rows, cols = (
         axis.flatten() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij")
@@ -33,10 +36,9 @@ def relative_position_index(grid: tuple[int, int], with_cls: bool) -> Tensor:
     dx = cols[:, None] - cols + grid[1] - 1
     index = dy * (2 * grid[1] - 1) + dx
     if with_cls:
-        last = table_size(grid)
-        index = F.pad(index, (0, 0, 1, 0), value=last - 3)
-        index = F.pad(index, (1, 0, 0, 0), value=last - 2)
-        index[0, 0] = last - 1
+        index = F.pad(index, (0, 0, 1, 0), value=-3)
+        index = F.pad(index, (1, 0, 0, 0), value=-2)
+        index[0, 0] = -1
     return index
 
 
@@ -54,7 +56,7 @@ def resize_relative_table(
     Returns:
         (table_size(new), heads) in the dtype of `table`; the CLS rows are kept.
     """
-    if old == new:
+    if is_known(new) and old == new:
         return table
     before, after = ((2 * h - 1, 2 * w - 1) for h, w in (old, new))
     offsets, cls = table[:-CLS_ROWS].float(), table[-CLS_ROWS:]

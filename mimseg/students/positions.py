@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimseg.layers.position import resize_position_embedding
+from mimseg.layers.position import is_known, resize_position_embedding
 from mimseg.layers.relative_position import relative_position_index, resize_relative_table
 
 
@@ -34,10 +34,10 @@ class PositionMixin:
         return torch.cat([cls.expand(x.shape[0], -1, -1), x], dim=1)
 
     def _position(self, grid: tuple[int, int]) -> Tensor:
-        if grid == self.base_grid:
+        if is_known(grid) and grid == self.base_grid:
             return self.pos_embed
         options = dict(with_cls=self.cls_token is not None, shifted=self.shifted_sampling)
-        if self.pos_embed.requires_grad and torch.is_grad_enabled():
+        if not is_known(grid) or (self.pos_embed.requires_grad and torch.is_grad_enabled()):
             return resize_position_embedding(self.pos_embed, self.base_grid, grid, **options)
         key = (grid, self.pos_embed.device, self.pos_embed._version)
         if self._resized_pos is None or self._resized_pos[0] != key:
@@ -58,13 +58,19 @@ class PositionMixin:
 
     def relative_bias(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         """The table's bias on a grid, (heads, [1 +] L, [1 +] L)."""
-        key = (grid, table.device)
+        offsets = self._relative_offsets(grid, table.device)
+        table = resize_relative_table(table, self.base_grid, grid)
+        return table[offsets].permute(2, 0, 1)
+
+    def _relative_offsets(self, grid: tuple[int, int], device: torch.device) -> Tensor:
+        if not is_known(grid):  # cannot be a key
+            return relative_position_index(grid, self.cls_token is not None).to(device)
+        key = (grid, device)
         if key not in self._offsets:
             self._offsets.clear()  # one grid: detection pads to a new one in every batch
             index = relative_position_index(grid, self.cls_token is not None)
-            self._offsets[key] = index.to(table.device)
-        table = resize_relative_table(table, self.base_grid, grid)
-        return table[self._offsets[key]].permute(2, 0, 1)
+            self._offsets[key] = index.to(device)
+        return self._offsets[key]
 
     def _visible_bias(self, bias: Tensor, kept: Tensor | None) -> Tensor:
         """The bias among visible tokens, (B * M, heads, K, K), where patches were dropped."""

@@ -82,6 +82,18 @@ class Teacher(nn.Module):
         """Attention heads of a block; None where there are no blocks."""
         return None
 
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks in order; none where there are none."""
+        return []
+
+    def plain_blocks(self, needs: Needs) -> list[nn.Module]:
+        """The blocks that are only run: nobody looks at what is inside for these needs."""
+        blocks = self.blocks()
+        watched = {layer % len(blocks) for layer in needs.qkv} if blocks else set()
+        if needs.attention:
+            watched.add(len(blocks) - 1)
+        return [block for index, block in enumerate(blocks) if index not in watched]
+
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) of the tokens for a view of that size."""
         if self.input_size:

@@ -163,6 +163,9 @@ class OpenCLIPTeacher(Teacher):
     def check_layers(self, layers: frozenset[int]) -> None:
         asked_blocks(layers, self.net.transformer.layers, self.model)
 
+    def blocks(self) -> list[nn.Module]:
+        return list(self.net.transformer.resblocks)
+
     def head_count(self, layer: int) -> int:
         return self.net.transformer.resblocks[layer].attn.num_heads
 

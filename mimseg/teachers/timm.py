@@ -182,6 +182,9 @@ class TimmTeacher(Teacher):
                 f"(-1,): {self.model} offers the one stage that teacher.stage names",
             )
 
+    def blocks(self) -> list[nn.Module]:
+        return list(self.net.blocks) if self.with_blocks else []
+
     def head_count(self, layer: int) -> int | None:
         if not self.with_blocks:
             return None

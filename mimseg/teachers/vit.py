@@ -99,6 +99,9 @@ class ViTTeacher(Teacher):
         for layer in layers:
             self.backbone.block_index(layer)
 
+    def blocks(self) -> list[nn.Module]:
+        return list(self.backbone.layers)
+
     def head_count(self, layer: int) -> int:
         return self.backbone.layers[layer].attn.num_heads
 

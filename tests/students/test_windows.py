@@ -5,7 +5,7 @@ import torch
 from mmpretrain.models import ViTSAM
 
 from mimseg.errors import UserError
-from mimseg.layers import decomposed_position
+from mimseg.layers import decomposed_position, tiled_attention
 from mimseg.layers.window import from_windows, to_windows
 
 DENSE = dict(with_cls_token=False, pos_embed="learned", final_norm=False)
@@ -19,10 +19,14 @@ def draw(model):
 
 
 @pytest.mark.parametrize("largest_mask", [0, 1024])
-@pytest.mark.parametrize("size", [(64, 64), (40, 56)])
-def test_same_maps_and_gradients_as_mmpretrains_vitsam(tiny_vit, monkeypatch, size, largest_mask):
-    """Windows of 3 on an 8x8 grid need padding. Both ways to add the terms."""
+@pytest.mark.parametrize("size, tiled", [((64, 64), ()), ((40, 56), ()), ((40, 56), ("cpu",))])
+def test_same_maps_and_gradients_as_mmpretrains_vitsam(
+    tiny_vit, monkeypatch, size, tiled, largest_mask
+):
+    """Windows of 3 on an 8x8 grid need padding. All four ways to add the terms."""
     monkeypatch.setattr(decomposed_position, "_MASK_TOKENS", largest_mask)
+    monkeypatch.setattr(decomposed_position, "_TILED", tiled)
+    monkeypatch.setattr(tiled_attention, "_TILE", 200)  # so that there are several
     arch = dict(embed_dims=48, num_layers=4, num_heads=4, feedforward_channels=96)
     model = tiny_vit(
         arch=arch,
@@ -104,6 +108,33 @@ def test_activation_checkpointing_gives_the_same_gradients(tiny_vit):
         found.append([p.grad.clone() for p in model.parameters()])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("tile, keep", [(10**6, True), (40, True), (40, False), (1, False)])
+def test_tiles_give_the_gradients_of_the_whole(monkeypatch, tile, keep):
+    monkeypatch.setattr(tiled_attention, "_TILE", tile)
+    shapes = [(3, 6, 4)] * 3 + [(3, 6, 2), (3, 6, 3)]
+    parts = [torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in shapes]
+    attend = tiled_attention.TiledAttention.apply
+    assert torch.autograd.gradcheck(lambda *given: attend(*given, keep), parts, fast_mode=True)
+    q, k, v, rows, columns = parts
+    scores = q @ k.mT + rows.repeat_interleave(3, dim=2) + columns.repeat(1, 1, 2)
+    torch.testing.assert_close(attend(*parts, keep), scores.softmax(-1) @ v)
+
+
+@pytest.mark.parametrize("largest_mask", [0, 1024])
+def test_tiles_serve_autocast(tiny_vit, monkeypatch, largest_mask):
+    monkeypatch.setattr(decomposed_position, "_MASK_TOKENS", largest_mask)
+    model = draw(tiny_vit(**DENSE, img_size=64, decomposed_rel_pos=True))
+    images, found = torch.randn(2, 3, 64, 64), []
+    for enabled in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            out = model(images)[0]
+        out.float().square().mean().backward()
+        found.append([p.grad.clone() for p in model.parameters()])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(b, a, atol=float(0.1 * a.abs().max()), rtol=0)
 
 
 def test_tables_are_resized_when_loaded(tiny_vit, tmp_path):

@@ -40,7 +40,7 @@ def scenes(tmp_path_factory):
 def run_tool(toolkit, tool, *argv, options):
     """Run the toolkit's installed script in a folder of no importance, mimseg importable."""
     package = Path(importlib.util.find_spec(toolkit).origin).parent
-    # mmdet's test.py imports mmcv's ops before it reads the config, whose custom_imports says mimseg
+    # mmdet's test.py imports mmcv's ops before it reads the config and its custom_imports
     first = ["-m", "mimseg"] if (toolkit, tool) == ("mmdet", "test") else []
     script = package / f".mim/tools/{tool}.py"
     command = [sys.executable, *first, script, *argv, "--cfg-options", *options]

@@ -16,6 +16,19 @@ test_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
+# For --tta: six scales, each as it is and flipped, averaged after the softmax. They are scales of the
+# test size, as in the old MultiScaleFlipAug of the papers' codes; mmseg's configs now scale the file.
+tta_model = dict(type='mmseg.SegTTAModel')
+tta_pipeline = [
+    dict(type='mimseg.LoadImageFromFile', broken='raise'),
+    dict(type='TestTimeAug', transforms=[
+        [dict(type='Resize', scale=(int(ratio * 2048), int(ratio * 512)), keep_ratio=True)
+         for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)],
+        [dict(type='RandomFlip', prob=prob, direction='horizontal') for prob in (0.0, 1.0)],
+        [dict(type='LoadAnnotations', reduce_zero_label=True)],
+        [dict(type='PackSegInputs')],
+    ]),
+]
 train_dataloader = dict(
     batch_size=2, num_workers=4, persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),

@@ -1,0 +1,137 @@
+"""Measures our backbone beside the stock one, step by step in turn."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mimseg.bench.cell import OURS, Cell
+from mimseg.bench.memory import PeakMemory
+from mimseg.bench.worker import BenchFailure, Worker
+from mimseg.benchmark.progress import clock
+
+# largest difference over largest value. A training loss of Mask R-CNN may hang on one proposal.
+TOLERANCE = {
+    "float32": {"maps": 1e-4, "head": 1e-4, "gradients": 1e-3, "loss": 1e-2},
+    "bf16": {"maps": 5e-2, "head": 5e-2, "gradients": 1e-1, "loss": 5e-2},
+}
+_COMPARISON = 3  # about as long as so many steps of both sides
+Row = dict[str, Any]
+
+
+class Clock:
+    """Tells on stderr how long all cells still take.
+
+    Args:
+        cells: all that will be measured.
+        rounds: steps of each side, warm-up included.
+    """
+
+    def __init__(self, cells: list[Cell], rounds: int) -> None:
+        self.work = sum(cell.work for cell in cells) * (rounds + _COMPARISON)
+        self.cells, self.done, self.setups = len(cells), 0.0, []
+        self.start = self.last = time.monotonic()
+
+    def ready(self) -> None:
+        """Note that a cell's processes have built their models."""
+        self.setups.append(time.monotonic() - self.last)
+
+    def tell(self, cell: Cell, rounds: float, text: str) -> None:
+        """Note that a cell went on by so many steps of each side, and print `text`."""
+        self.done += cell.work * rounds
+        self.last = time.monotonic()
+        stepping = self.last - self.start - sum(self.setups)
+        left = stepping * max(self.work / self.done - 1, 0)
+        left += (self.cells - len(self.setups)) * statistics.fmean(self.setups)
+        print(f"  {text}; about {clock(left)} left", file=sys.stderr, flush=True)
+
+
+def measure(cell: Cell, steps: int, warmup: int, progress: Clock) -> list[Row]:
+    """Compare the two sides' outputs, then time them: one step of ours, one of theirs, and so on.
+
+    Args:
+        cell: what is measured.
+        steps: timed steps of each side.
+        warmup: untimed steps before them.
+
+    Returns:
+        Two rows, ours first: the cell's settings, `model`, `seconds` of each step, `peak_mib`,
+        `differences`.
+
+    Raises:
+        BenchFailure: the outputs differ by more than the tolerance, or a process broke.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="mimseg-bench-") as folder,
+        Worker(cell, ours=True) as ours,
+        Worker(cell, ours=False) as stock,
+    ):
+        sides = (ours, stock)
+        weights, outputs = Path(folder) / "weights.pth", Path(folder) / "outputs.pth"
+        ours.ask("draw", weights)
+        stock.ask("load", weights)
+        progress.ready()
+        ours.ask("save_outputs", outputs)
+        differences = stock.ask("differences", outputs)
+        progress.tell(cell, _COMPARISON, "outputs compared")
+        refuse(cell, differences)
+        outputs.unlink()
+        for side in sides:
+            side.ask("begin")
+        seconds: dict[str, list[float]] = {side.name: [] for side in sides}
+        for number in range(warmup + steps):
+            found = [side.ask("step", number)["seconds"] for side in sides]
+            if number >= warmup:
+                for side, value in zip(sides, found, strict=True):
+                    seconds[side.name].append(round(value, 5))
+            kind = "warm-up" if number < warmup else "timed"
+            text = f"step {number + 1} of {warmup + steps} ({kind}): ours {found[0]:.2f} s, "
+            progress.tell(cell, 1, f"{text}stock {found[1]:.2f} s")
+        peaks = {side.name: side.ask("peak") for side in sides}
+    return [
+        {
+            **asdict(cell),
+            "model": side.name,
+            "side": "ours" if side.name == OURS else "stock",
+            "warmup": warmup,
+            "seconds": seconds[side.name],
+            "peak_mib": None if peaks[side.name] is None else round(peaks[side.name], 1),
+            "peak_is": PeakMemory.HOW[cell.device],
+            "differences": {kind: float(f"{value:.3g}") for kind, value in differences.items()},
+        }
+        for side in sides
+    ]
+
+
+def difference_text(cell: Cell, differences: dict[str, float]) -> str:
+    """The differences with their tolerances, for people."""
+    parts = [
+        f"{kind} {value:.1e} (at most {TOLERANCE[cell.dtype][kind]:.0e})"
+        for kind, value in differences.items()
+    ]
+    return f"same weights; largest difference over largest value: {', '.join(parts)}"
+
+
+def refuse(cell: Cell, differences: dict[str, float]) -> None:
+    """Raise where a difference is beyond its tolerance, or no number."""
+    if all(value <= TOLERANCE[cell.dtype][kind] for kind, value in differences.items()):
+        return
+    raise BenchFailure(
+        f"{cell.title}: not timed, for {OURS} and {cell.stock} do not compute the same; "
+        + difference_text(cell, differences)
+    )
+
+
+def comparison(ours: Row, stock: Row) -> str:
+    """Our time and memory over the stock's: the median of the pairs of steps, and their range."""
+    ratios = [a / b for a, b in zip(ours["seconds"], stock["seconds"], strict=True)]
+    low, high = min(ratios), max(ratios)
+    text = f"time x{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
+    if ours["peak_mib"] and stock["peak_mib"]:
+        text += f", memory x{ours['peak_mib'] / stock['peak_mib']:.2f}"
+    return text

@@ -1,0 +1,158 @@
+"""What tools/export.py does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from torch import Tensor, nn
+
+from mimseg.engine.prepare import merge_options
+from mimseg.errors import UserError, exit_code
+from mimseg.export.check import TOLERANCE
+from mimseg.export.kinds import PARTS, output_names
+from mimseg.export.onnx_export import INSTALL, OPSETS, export_onnx
+from mimseg.export.preprocessing import Normalized
+from mimseg.export.source import Source
+
+
+def export_main(argv: Sequence[str] | None = None) -> int:
+    """`tools/export.py`. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Write the model of CONFIG with the weights of CHECKPOINT to OUT, an ONNX file."
+    )
+    parser.add_argument("config", metavar="CONFIG", help="a config file")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a work dir")
+    parser.add_argument("out", metavar="OUT", help="a .onnx file")
+    parser.add_argument(
+        "--what",
+        default="auto",
+        choices=("auto", *PARTS),
+        help="logits of images, feature maps of the backbone, or logits of every pixel; "
+        "auto takes what the config is for",
+    )
+    parser.add_argument(
+        "--size", nargs=2, type=int, metavar=("H", "W"), help="of the images (the config's)"
+    )
+    parser.add_argument("--dynamic", action="store_true", help="take images of any size")
+    parser.add_argument(
+        "--normalize", action="store_true", help="take pixels from 0 to 255; mean and std go in"
+    )
+    parser.add_argument("--opset", type=int, default=OPSETS[0], choices=OPSETS)
+    parser.add_argument("--trust", action="store_true", help="run code in CHECKPOINT")
+    parser.add_argument("--force", action="store_true", help="replace OUT")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="settings that replace the config's, such as model.backbone.out_indices=(2,5,8,11)",
+    )
+    options = vars(parser.parse_args(argv))
+    return exit_code(lambda: print("\n".join(export(**options))))
+
+
+def export(
+    config: str,
+    checkpoint: str,
+    out: str | Path,
+    *,
+    what: str = "auto",
+    size: Sequence[int] | None = None,
+    dynamic: bool = False,
+    normalize: bool = False,
+    opset: int = OPSETS[0],
+    trust: bool = False,
+    force: bool = False,
+    cfg_options: dict | None = None,
+) -> list[str]:
+    """Write a model to an ONNX file and check it.
+
+    Args:
+        config: a config file.
+        checkpoint: a file or a work dir.
+        out: a `.onnx` file.
+        what: "auto", "classifier", "features" or "segmentor".
+        size: (H, W) of the images; None for the config's.
+        dynamic: take images of any size, and not of this one alone.
+        normalize: put mean and standard deviation into the graph.
+        opset: the operators' version.
+        trust: unpickle code in the checkpoint.
+        force: replace `out`.
+        cfg_options: settings that replace the config's.
+
+    Returns:
+        Lines that say what was written and how far it is from torch's results.
+
+    Raises:
+        UserError: see `Source.read` and `export_onnx`; or an `out` that is there already.
+    """
+    out = Path(out).expanduser()
+    _check_out(out, force)
+    if not Path(config).is_file():
+        raise UserError("CONFIG", config, "a config file")
+    cfg = Config.fromfile(config)
+    merge_options(cfg, cfg_options or {})
+    source = Source.read(cfg, checkpoint, what, trust)
+    size = tuple(size or source.size or ())
+    if len(size) != 2 or min(size) < 1:
+        raise UserError("--size", list(size), "height and width in pixels", "--size 512 512")
+    module = Normalized(source.module, source.preprocessing) if normalize else source.module
+    shapes = [(1, *size), (2, *size)]
+    if dynamic:
+        shapes[1] = (2, *(max(side, source.least) for side in (size[0] + 7, size[1] // 2 + 3)))
+    images = [_draw(n, source.in_channels, side, normalize) for n, *side in shapes]
+    cases = [(x, _run(module, x)) for x in images]
+    names = output_names(source.what, cases[0][1])
+    facts = source.facts | source.preprocessing.facts(normalize)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    difference = export_onnx(
+        module,
+        out,
+        cases,
+        names,
+        opset=opset,
+        dynamic=dynamic,
+        least=source.least,
+        facts=facts,
+    )
+    sides = (f"height, width from {source.least}") if dynamic else f"{size[0]}, {size[1]}"
+    lines = [f"OUT: {out}: {source.what}, {out.stat().st_size / 2**20:.1f} MB, opset {opset}"]
+    lines += [f"    images (batch, {source.in_channels}, {sides}): {facts['input']}"]
+    for name, output in zip(names, cases[0][1], strict=True):
+        like = f" for {size[0]} x {size[1]}" if dynamic else ""
+        lines += [f"    {name} (batch, {', '.join(map(str, output.shape[1:]))}){like}"]
+    if difference is None:
+        return [*lines, f"not checked: onnxruntime is not installed ({INSTALL})"]
+    told = ", ".join("x".join(map(str, shape)) for shape in shapes)
+    return [
+        *lines,
+        f"checked with onnxruntime on random images {told}: the largest difference is "
+        f"{difference:.1e} of the output's largest value ({TOLERANCE:g} is allowed)",
+    ]
+
+
+def _draw(count: int, channels: int, size: Sequence[int], pixels: bool) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    if pixels:
+        return torch.rand(count, channels, *size, generator=generator) * 255
+    return torch.randn(count, channels, *size, generator=generator)
+
+
+@torch.no_grad()
+def _run(module: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    return module(images)
+
+
+def _check_out(out: Path, force: bool) -> None:
+    if out.suffix != ".onnx":
+        raise UserError("OUT", str(out), "a name that ends in .onnx")
+    if out.is_dir():
+        raise UserError("OUT", str(out), "a file; a folder is there")
+    if out.exists() and not force:
+        raise UserError(
+            "OUT", str(out), "a file that is not there yet", "--force replaces it, or name another"
+        )

@@ -1,0 +1,135 @@
+"""What is exported, from a config and a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mimseg import __version__
+from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.loader import load_backbone, weights_in
+from mimseg.engine.prepare import check_types
+from mimseg.errors import UserError
+from mimseg.export.kinds import PARTS, choose
+from mimseg.export.preprocessing import Preprocessing
+from mimseg.registry import MODELS
+
+_KEY = "CHECKPOINT"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Attributes:
+        module: in eval mode, images (B, C, H, W) -> a tuple of tensors.
+        what: "classifier", "features" or "segmentor".
+        preprocessing: of its images.
+        size: (H, W) that the config says, or None.
+        in_channels: C.
+        least: the smallest side that a file for any size takes: four patches.
+        facts: what to write into the file.
+    """
+
+    module: nn.Module
+    what: str
+    preprocessing: Preprocessing
+    size: tuple[int, int] | None
+    in_channels: int
+    least: int
+    facts: dict[str, str]
+
+    @classmethod
+    def read(cls, cfg: Config, checkpoint: str, what: str = "auto", trust: bool = False) -> Source:
+        """Build what is asked for, and load its weights.
+
+        Args:
+            cfg: a config with a classifier, a segmentor, anything with a backbone, or a backbone.
+            checkpoint: a file or a work dir.
+            what: "auto", "classifier", "features" or "segmentor".
+            trust: unpickle code in the checkpoint.
+
+        Raises:
+            UserError: the config does not offer it, or the checkpoint does not fit.
+        """
+        if not isinstance(cfg.get("model"), dict) or "type" not in cfg.model:
+            raise UserError("model", cfg.get("model"), "a config with a model")
+        check_types(cfg.model.to_dict(), "model")
+        scope = cfg.get("default_scope") or "mmengine"
+        DefaultScope.get_instance(f"export {id(cfg)}", scope_name=scope)
+        with MODELS.switch_scope_and_registry(scope) as registry:
+            model_type = _get(registry, cfg.model, "model")
+            what = choose(what, model_type)
+            backbone = copy.deepcopy(cfg.model.get("backbone", cfg.model))
+            if what == "features":
+                backbone_type = _get(registry, backbone, "model.backbone")
+                if "out_type" in inspect.signature(backbone_type).parameters:
+                    backbone.out_type = "featmap"
+            model = _build(registry, backbone if what == "features" else cfg.model)
+        path = resolve_checkpoint(checkpoint, _KEY)
+        facts = dict(what=what, config=Path(cfg.filename or "").name, checkpoint=Path(path).name)
+        if what == "features":
+            load_backbone(model, path, trust=trust, key=_KEY)
+        else:
+            facts |= _load_whole(model, path, trust)
+        return cls(
+            PARTS[what](model.eval()),
+            what,
+            Preprocessing.of(cfg, model_type),
+            _size(cfg.model, backbone),
+            backbone.get("in_channels", 3),
+            4 * backbone.get("patch_size", 16),
+            {"version": __version__} | facts,
+        )
+
+
+def _get(registry: object, cfg: dict, key: str) -> type:
+    found = registry.get(cfg["type"])
+    if found is None:
+        raise UserError(f"{key}.type", cfg["type"], "a type that is registered")
+    return found
+
+
+def _build(registry: object, cfg: dict) -> nn.Module:
+    try:
+        return registry.build(copy.deepcopy(cfg))
+    except KeyError as error:
+        if "is not in the" not in str(error):
+            raise
+        told = str(error.args[0]).split(". ")[0]
+        raise UserError("type", told, "a type that is registered") from None
+
+
+def _size(model: dict, backbone: dict) -> tuple[int, int] | None:
+    """The size that the model is tested at, or its position embedding is made for."""
+    found: Iterable = (
+        (model.get("test_cfg") or {}).get("crop_size"),
+        (model.get("data_preprocessor") or {}).get("size"),
+        backbone.get("img_size"),
+    )
+    size = next((value for value in found if value), None)
+    return (size, size) if isinstance(size, int) else tuple(size) if size else None
+
+
+def _load_whole(model: nn.Module, path: str, trust: bool) -> dict[str, str]:
+    """Load every tensor of a model; return the classes' names where the file has them."""
+    checkpoint = read_checkpoint(path, trust, key=_KEY)
+    fix = "name a checkpoint that this config trained, or --what features for the backbone alone"
+    try:
+        result = model.load_state_dict(weights_in(checkpoint, path, _KEY), strict=False)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
+        raise UserError(_KEY, path, f"tensors of the model's shapes ({reason})", fix) from error
+    if missing := result.missing_keys:
+        expected = f"every tensor of the model; {len(missing)} are missing, the first {missing[0]}"
+        raise UserError(_KEY, path, expected, fix)
+    classes = ((checkpoint.get("meta") or {}).get("dataset_meta") or {}).get("classes")
+    return {"classes": json.dumps(list(classes))} if classes else {}
