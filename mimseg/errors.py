@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -30,6 +31,20 @@ class UserError(ValueError):
 
     def __reduce__(self):  # ValueError's own would pass the message for the key
         return UserError, (self.key, self.value, self.expected, self.fix)
+
+
+@contextmanager
+def unknown_type_told() -> Iterator[None]:
+    """Within the block, tell a type that no registry knows as a UserError."""
+    try:
+        yield
+    except KeyError as error:
+        if "is not in the" not in str(error):
+            raise
+        message = str(error.args[0]).split(". ")[0]
+        raise UserError(
+            "type", message, "a type that is registered", "check its scope and name"
+        ) from None
 
 
 def exit_code(run: Callable[[], int | None], stopped: str | None = None) -> int:

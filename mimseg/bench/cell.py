@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mimseg.errors import UserError
-from mimseg.students.archs import ARCHS
+from mimseg.students.archs import ARCHS, last_of_quarters
 
 TASKS = {"upernet": "UperNet", "mask-rcnn": "Mask R-CNN"}
 SIZES = {"upernet": 512, "mask-rcnn": 1024}  # sides of the papers' training crops
@@ -60,8 +60,7 @@ class Cell:
     @property
     def global_blocks(self) -> list[int]:
         """The last block of each quarter: global in Mask R-CNN, the pyramid's maps in UperNet."""
-        depth = self.settings["num_layers"]
-        return [-(-depth * quarter // 4) - 1 for quarter in (1, 2, 3, 4)]
+        return last_of_quarters(self.settings["num_layers"])
 
     @property
     def stock(self) -> str:

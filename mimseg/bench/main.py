@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from mimseg.bench.dense import Clock, comparison, difference_text, measure
 from mimseg.bench.memory import PeakMemory
 from mimseg.bench.records import summary, write_record
 from mimseg.bench.worker import BenchFailure
-from mimseg.benchmark.environment import commit, machine
+from mimseg.benchmark.environment import commit, machine, usable_cores
 from mimseg.errors import UserError, exit_code
 from mimseg.students.archs import ARCHS
 
@@ -31,7 +30,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch", type=_count, help="images a step (2; 1)")
     parser.add_argument("--steps", type=_count, help="timed steps of each side (7)")
     parser.add_argument("--warmup", type=_count, help="untimed steps before them (2)")
-    parser.add_argument("--threads", type=_count, default=_cores(), help="(all usable cores)")
+    parser.add_argument("--threads", type=_count, default=usable_cores(), help="(all usable cores)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bf16"], default="float32")
     parser.add_argument(
@@ -116,7 +115,3 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")
     return value
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

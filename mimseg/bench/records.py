@@ -8,6 +8,7 @@ from typing import Any
 
 from mimseg.bench.cell import TASKS
 from mimseg.bench.dense import comparison
+from mimseg.benchmark.environment import short_commit
 from mimseg.files import read_json, write_json
 
 KIND = "cost"
@@ -42,12 +43,6 @@ def cost_table(records: list[Row]) -> str:
                 against = comparison(sides["ours"], sides["stock"]) if both else ""
                 lines.append(_line(sides[side], against))
     return "\n".join(lines)
-
-
-def short_commit(commit: str) -> str:
-    """Ten digits, and whether the code differed from it."""
-    head, _, dirty = commit.partition("-")
-    return head[:10] + ("-dirty" if dirty else "")
 
 
 def _cell(row: Row) -> tuple:

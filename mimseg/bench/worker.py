@@ -38,18 +38,15 @@ class Worker:
         self.process.start()
         theirs.close()
 
-    def tell(self, method: str, *args: Any) -> None:
-        """Ask for a method of the side, without waiting."""
-        with contextlib.suppress(BrokenPipeError):  # it ended: `answer` says how
-            self.pipe.send((method, args))
-
-    def answer(self) -> Any:
-        """What the method that was asked for last returned.
+    def ask(self, method: str, *args: Any) -> Any:
+        """Call a method of the side and wait for what it returns.
 
         Raises:
             UserError: as the side raised it.
             BenchFailure: anything else went wrong there.
         """
+        with contextlib.suppress(BrokenPipeError):  # it ended: what follows says how
+            self.pipe.send((method, args))
         try:
             kind, value = self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -64,11 +61,6 @@ class Worker:
         if kind == "failure":
             raise BenchFailure(f"{self.name}: {value}")
         return value
-
-    def ask(self, method: str, *args: Any) -> Any:
-        """Call a method of the side and wait for it."""
-        self.tell(method, *args)
-        return self.answer()
 
     def __enter__(self) -> Worker:
         return self

@@ -39,10 +39,14 @@ def environment(root: Path) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """CPU model, usable cores, GPU if there is one, and torch's version."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {"cpu": _cpu(), "cores": cores, "torch": installed("torch")}
+    found = {"cpu": _cpu(), "cores": usable_cores(), "torch": installed("torch")}
     gpu = _output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
     return found | ({"gpu": gpu.splitlines()[0]} if gpu else {})
+
+
+def usable_cores() -> int | None:
+    """Cores that this process may use; None where that cannot be told."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def installed(name: str) -> str | None:
@@ -64,6 +68,12 @@ def commit(root: Path) -> str:
     status = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
     changed = _output([*status, "--", ".", ":!docs/results", ":!docs/methods", ":!docs/methods.md"])
     return f"{head}-dirty" if changed else head
+
+
+def short_commit(commit: str) -> str:
+    """Ten digits, and whether the code differed from it."""
+    head, _, dirty = commit.partition("-")
+    return head[:10] + ("-dirty" if dirty else "")
 
 
 def _cpu() -> str:

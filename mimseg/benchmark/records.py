@@ -14,7 +14,8 @@ from typing import Any
 
 from mimseg.bench.records import KEYS as COST_KEYS
 from mimseg.bench.records import KIND as COST
-from mimseg.bench.records import cost_table, short_commit
+from mimseg.bench.records import cost_table
+from mimseg.benchmark.environment import short_commit
 from mimseg.benchmark.study import study_markdown, study_tables
 from mimseg.benchmark.summary import Comparison, Summary, verdict_text
 from mimseg.errors import UserError

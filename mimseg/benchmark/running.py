@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from mimseg.benchmark import launch
+from mimseg.benchmark.environment import usable_cores
 from mimseg.benchmark.places import Places
 from mimseg.benchmark.step import Step, StepState
 from mimseg.errors import UserError
@@ -79,5 +80,4 @@ def start(
 
 def share_of_cores(workers: int) -> int:
     """Threads for each of `workers` steps at once."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // workers)
+    return max(1, (usable_cores() or 1) // workers)

@@ -134,13 +134,30 @@ def _check_dataset(data: DatasetConfig) -> None:
             check_folder(key, folder, extensions)
 
 
-def _check_evaluators(cfg: Mapping, splits: Iterable[str]) -> None:
+def config_datasets(cfg: Mapping, splits: Iterable[str]) -> Iterator[DatasetConfig]:
+    """Yield the data sets of a config's splits; what is built already is left alone."""
+    scope = cfg.get("default_scope") or "mmengine"
+    for name in (f"{split}_dataloader" for split in splits):
+        loader = cfg.get(name)
+        given = loader.get("dataset") if isinstance(loader, Mapping) else None
+        if isinstance(given, Mapping):
+            yield from leaf_datasets(f"{name}.dataset", given, scope)
+
+
+def config_metrics(cfg: Mapping, splits: Iterable[str]) -> Iterator[tuple[str, Mapping]]:
+    """Yield (config key, entry) of the metrics of a config's splits."""
     for key in (f"{split}_evaluator" for split in splits):
         given = cfg.get(key)
         for metric in given if isinstance(given, list | tuple) else [given]:
-            path = metric.get("ann_file") if isinstance(metric, Mapping) else None
-            if isinstance(path, str) and "://" not in path:
-                require_path(f"{key}.ann_file", path, kind="file")
+            if isinstance(metric, Mapping):
+                yield key, metric
+
+
+def _check_evaluators(cfg: Mapping, splits: Iterable[str]) -> None:
+    for key, metric in config_metrics(cfg, splits):
+        path = metric.get("ann_file")
+        if isinstance(path, str) and "://" not in path:
+            require_path(f"{key}.ann_file", path, kind="file")
 
 
 def _class_counts(key: str, node: object) -> Iterator[tuple[str, int]]:
@@ -183,18 +200,10 @@ def check_config_data(cfg: Mapping, splits: Iterable[str] = SPLITS) -> None:
             the config takes them from 1 (or the other way round), a detector's head of another
             number of classes.
     """
-    scope = cfg.get("default_scope") or "mmengine"
-    for name in (f"{split}_dataloader" for split in splits):
-        loader = cfg.get(name)
-        given = loader.get("dataset") if isinstance(loader, Mapping) else None
-        if loader is not None and not isinstance(given, Mapping):
-            continue  # built already, or something of the user's own
-        if given is None:
-            continue
-        for data in leaf_datasets(f"{name}.dataset", given, scope):
-            if data.given.get("type") is None:
-                raise UserError(f"{data.key}.type", None, "the name of a dataset class")
-            if not data.is_remote:
-                _check_dataset(data)
-            _check_heads(cfg.get("model"), data)
+    for data in config_datasets(cfg, splits):
+        if data.given.get("type") is None:
+            raise UserError(f"{data.key}.type", None, "the name of a dataset class")
+        if not data.is_remote:
+            _check_dataset(data)
+        _check_heads(cfg.get("model"), data)
     _check_evaluators(cfg, splits)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from mmengine.fileio import list_dir_or_file
 
-from mimseg.datasets.checks import DatasetConfig, leaf_datasets
+from mimseg.datasets.checks import DatasetConfig, config_datasets, config_metrics
 from mimseg.errors import UserError
 
 HEAD = "model.head.num_classes"
@@ -55,14 +55,11 @@ def check_classes(cfg: Mapping, splits: Iterable[str]) -> None:
     _check_topk(cfg, splits, count)
 
 
-def _labelled(cfg: Mapping, splits: Iterable[str]) -> Iterable[DatasetConfig]:
+def _labelled(cfg: Mapping, splits: Iterable[str]) -> Iterator[DatasetConfig]:
     """The folders of mmpretrain's CustomDataset whose labels are read."""
-    scope = cfg.get("default_scope") or "mmengine"
-    for name in (f"{split}_dataloader" for split in splits):
-        given = (cfg.get(name) or {}).get("dataset")
-        for data in leaf_datasets(f"{name}.dataset", given, scope) if given else ():
-            if data.name == "CustomDataset" and data.get("with_label") and not data.is_remote:
-                yield data
+    for data in config_datasets(cfg, splits):
+        if data.name == "CustomDataset" and data.get("with_label") and not data.is_remote:
+            yield data
 
 
 def _check_count(key: str, folder: str, names: list[str], count: int, both: bool) -> None:
@@ -95,10 +92,8 @@ def _check_list(key: str, path: str, count: int) -> None:
 
 
 def _check_topk(cfg: Mapping, splits: Iterable[str], count: int) -> None:
-    for key in (f"{split}_evaluator" for split in splits):
-        given = cfg.get(key)
-        for metric in given if isinstance(given, list | tuple) else [given]:
-            topk = metric.get("topk") if isinstance(metric, Mapping) else None
-            if topk and max(topk if isinstance(topk, list | tuple) else [topk]) > count:
-                fix = f"--cfg-options {key}.topk=1"
-                raise UserError(f"{key}.topk", topk, f"at most the number of classes, {count}", fix)
+    for key, metric in config_metrics(cfg, splits):
+        topk = metric.get("topk")
+        if topk and max(topk if isinstance(topk, list | tuple) else [topk]) > count:
+            fix = f"--cfg-options {key}.topk=1"
+            raise UserError(f"{key}.topk", topk, f"at most the number of classes, {count}", fix)

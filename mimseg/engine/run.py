@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,10 +16,11 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.whole import load_whole
 from mimseg.engine.compile import check_compile, compile_networks
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
-from mimseg.errors import UserError
+from mimseg.errors import UserError, unknown_type_told
 from mimseg.files import write_json
 
 
@@ -78,7 +77,7 @@ def train(cfg: Config, resume: bool = False) -> dict:
     check_views = getattr(_bare(runner.model), "check_views", None)
     if check_views is not None and (sizes := view_sizes(cfg)):
         check_views(sizes)
-    with _told():
+    with unknown_type_told():
         if len(runner.train_loop.dataloader) == 0:
             raise UserError(
                 "train_dataloader.batch_size",
@@ -120,22 +119,11 @@ def test(cfg: Config, checkpoint: str, amp: bool = False, tta: bool = False) -> 
     path = resolve_checkpoint(checkpoint)
     state = read_checkpoint(path)
     runner = build_runner(cfg)
-    try:
-        result = _bare(runner.model).load_state_dict(state.get("state_dict", state), strict=False)
-    except RuntimeError as error:
-        raise UserError(
-            "checkpoint", str(path), "tensors of the model's shapes", str(error)
-        ) from error
-    if result.missing_keys:
-        raise UserError(
-            "checkpoint",
-            str(path),
-            f"every tensor of the model; {len(result.missing_keys)} are missing, the first is "
-            f"{result.missing_keys[0]}",
-            "test a checkpoint that this config trained",
-        )
+    fix = "test a checkpoint that this config trained"
+    weights = state.get("state_dict", state)
+    load_whole(_bare(runner.model), weights, str(path), "checkpoint", fix)
     device = next(runner.model.parameters()).device.type
-    with _told(), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
+    with unknown_type_told(), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
         metrics = runner.test()
     record = dict(
         config=cfg.filename,
@@ -154,24 +142,10 @@ def build_runner(cfg: Config) -> Runner:
     # mmengine names a run by the second; two runs of one process in one second would share a scope
     cfg.experiment_name = f"{Path(cfg.filename or 'run').stem}_{os.getpid()}_{time.monotonic_ns()}"
     compiled = check_compile(cfg.pop("compile", None))  # mmengine would compile the whole step
-    with _told():
+    with unknown_type_told():
         runner = Runner.from_cfg(cfg)
     compile_networks(_bare(runner.model), compiled)
     return runner
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Tell a type that no registry knows as a UserError."""
-    try:
-        yield
-    except KeyError as error:
-        if "is not in the" not in str(error):
-            raise
-        message = str(error.args[0]).split(". ")[0]
-        raise UserError(
-            "type", message, "a type that is registered", "check its scope and name"
-        ) from None
 
 
 def _bare(model: nn.Module) -> nn.Module:

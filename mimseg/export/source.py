@@ -16,8 +16,9 @@ from torch import nn
 from mimseg import __version__
 from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
 from mimseg.checkpoints.loader import load_backbone, weights_in
+from mimseg.checkpoints.whole import load_whole
 from mimseg.engine.prepare import check_types
-from mimseg.errors import UserError
+from mimseg.errors import UserError, unknown_type_told
 from mimseg.export.kinds import PARTS, choose
 from mimseg.export.preprocessing import Preprocessing
 from mimseg.registry import MODELS
@@ -73,7 +74,8 @@ class Source:
                 backbone_type = _get(registry, backbone, "model.backbone")
                 if "out_type" in inspect.signature(backbone_type).parameters:
                     backbone.out_type = "featmap"
-            model = _build(registry, backbone if what == "features" else cfg.model)
+            with unknown_type_told():
+                model = registry.build(backbone if what == "features" else cfg.model)
         path = resolve_checkpoint(checkpoint, _KEY)
         facts = dict(what=what, config=Path(cfg.filename or "").name, checkpoint=Path(path).name)
         if what == "features":
@@ -98,16 +100,6 @@ def _get(registry: object, cfg: dict, key: str) -> type:
     return found
 
 
-def _build(registry: object, cfg: dict) -> nn.Module:
-    try:
-        return registry.build(copy.deepcopy(cfg))
-    except KeyError as error:
-        if "is not in the" not in str(error):
-            raise
-        told = str(error.args[0]).split(". ")[0]
-        raise UserError("type", told, "a type that is registered") from None
-
-
 def _size(model: dict, backbone: dict) -> tuple[int, int] | None:
     """The size that the model is tested at, or its position embedding is made for."""
     found: Iterable = (
@@ -123,13 +115,6 @@ def _load_whole(model: nn.Module, path: str, trust: bool) -> dict[str, str]:
     """Load every tensor of a model; return the classes' names where the file has them."""
     checkpoint = read_checkpoint(path, trust, key=_KEY)
     fix = "name a checkpoint that this config trained, or --what features for the backbone alone"
-    try:
-        result = model.load_state_dict(weights_in(checkpoint, path, _KEY), strict=False)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
-        raise UserError(_KEY, path, f"tensors of the model's shapes ({reason})", fix) from error
-    if missing := result.missing_keys:
-        expected = f"every tensor of the model; {len(missing)} are missing, the first {missing[0]}"
-        raise UserError(_KEY, path, expected, fix)
+    load_whole(model, weights_in(checkpoint, path, _KEY), path, _KEY, fix)
     classes = ((checkpoint.get("meta") or {}).get("dataset_meta") or {}).get("classes")
     return {"classes": json.dumps(list(classes))} if classes else {}

@@ -9,3 +9,8 @@ ARCHS = {
     "large": dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
     "huge": dict(embed_dims=1280, num_layers=32, num_heads=16, feedforward_channels=5120),
 }
+
+
+def last_of_quarters(depth: int) -> list[int]:
+    """The last block of each quarter: ViTDet's global blocks, and UperNet's four maps."""
+    return [-(-depth * quarter // 4) - 1 for quarter in (1, 2, 3, 4)]

@@ -9,6 +9,7 @@ from torch import nn
 from mimseg.errors import UserError
 from mimseg.layers.block import TransformerBlock
 from mimseg.layers.relative_position import table_size
+from mimseg.students.archs import last_of_quarters
 
 
 def build_blocks(
@@ -72,7 +73,7 @@ def block_windows(size: int, global_blocks: Sequence[int] | None, depth: int) ->
     if not size:
         return [0] * depth
     if global_blocks is None:
-        global_blocks = {-(-depth * quarter // 4) - 1 for quarter in (1, 2, 3, 4)}
+        global_blocks = last_of_quarters(depth)
     whole = {index % depth for index in global_blocks if -depth <= index < depth}
     if len(whole) != len(set(global_blocks)):
         raise UserError("backbone.global_blocks", list(global_blocks), f"blocks 0 to {depth - 1}")

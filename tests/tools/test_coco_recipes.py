@@ -9,7 +9,6 @@ from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT
 
 from mimseg.checkpoints.loader import load_backbone
-from mimseg.datasets.scene_writer import main as make_scenes
 from mimseg.engine.launch import test_main as run_test
 from mimseg.engine.launch import train_main
 from mimseg.registry import MODELS
@@ -29,14 +28,6 @@ def unformatted_configs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **_: (text, False))
         yield
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("data") / "scenes"
-    counts = ["--train", "4", "--val", "2", "--test", "2", "--unlabelled", "0"]
-    assert make_scenes([str(out), *counts, "--seed", "0", "--workers", "1"]) in (0, None)
-    return out
 
 
 def options(scenes):

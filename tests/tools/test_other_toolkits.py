@@ -11,8 +11,6 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mimseg.datasets.scene_writer import main as make_scenes
-
 ROOT = Path(__file__).parents[2]
 (SEG,) = (ROOT / "configs/scenes").glob("upernet_*.py")
 (DET,) = (ROOT / "configs/scenes").glob("mask-rcnn_*.py")
@@ -27,14 +25,6 @@ DENSE = [
     "train_cfg.val_interval=2",
     "default_hooks.checkpoint.interval=2",
 ]
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("data") / "scenes"
-    counts = ["--train", "4", "--val", "2", "--test", "2", "--unlabelled", "8"]
-    assert make_scenes([str(out), *counts, "--seed", "0", "--workers", "1"]) in (0, None)
-    return out
 
 
 def run_tool(toolkit, tool, *argv, options):

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from mimseg.checkpoints.files import read_checkpoint
-from mimseg.datasets.scene_writer import main as make_scenes
 from mimseg.engine.launch import test_main as run_test
 from mimseg.engine.launch import train_main
 
@@ -34,14 +33,6 @@ DENSE = [
     "train_cfg.max_iters=3",
     "train_cfg.val_interval=3",
 ]
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("data") / "scenes"
-    counts = ["--train", "4", "--val", "2", "--test", "2", "--unlabelled", "8"]
-    assert make_scenes([str(out), *counts, "--seed", "0", "--workers", "1"]) in (0, None)
-    return out
 
 
 @pytest.fixture(scope="module")
