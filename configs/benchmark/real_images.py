@@ -56,9 +56,22 @@ tasks = [
         grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),
     dict(
         name='camvid-detection', task='detection', options=instances,
-        inits=['random', 'dBOT'],  # and the best of the others by segmentation
+        inits=['random', 'dBOT', 'Img2Vec'],  # beside dBOT the best by segmentation
         needs=['camvid', 'instances-train', 'instances-val', 'instances-test'],
         config='configs/camvid/mask-rcnn_vit-mini-p8_1xb8-700i_camvid-128x128.py',
+        metrics={'AP': 'coco/bbox_mAP', 'mask_AP': 'coco/segm_mAP'}, select='mask_AP', scale=100,
+        grid_keys=grid_keys,
+        grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),
+    dict(
+        name='camvid-linear', task='semseg', options=camvid, needs=['camvid'],
+        config='configs/camvid/linear_vit-mini-p8_1xb8-300i_camvid-120x160.py',
+        metrics={'mIoU': 'mIoU'}, select='mIoU', grid_keys=grid_keys,
+        grid=[dict(lr=1e-2), dict(lr=3e-2)]),
+    dict(
+        name='camvid-detection-windows', task='detection', options=instances,
+        inits=['random', 'dBOT'],
+        needs=['camvid', 'instances-train', 'instances-val', 'instances-test'],
+        config='configs/camvid/mask-rcnn_vit-mini-windows-p8_1xb8-700i_camvid-128x128.py',
         metrics={'AP': 'coco/bbox_mAP', 'mask_AP': 'coco/segm_mAP'}, select='mask_AP', scale=100,
         grid_keys=grid_keys,
         grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),

@@ -22,12 +22,15 @@ from mimseg.errors import UserError
 from mimseg.files import read_json, write_json, write_text
 
 BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
-KEYS = ("benchmark", "task", "init", "seed", "metric", "value", "config", "command", "commit")
+KEYS = (
+    *("benchmark", "name", "task", "init", "seed", "metric", "value"),
+    *("config", "command", "commit"),
+)
 
 
 def write_record(folder: Path, benchmark: str, row: dict[str, Any]) -> Path:
     """Write one row of results.test_rows as a file of its own; an equal one is left alone."""
-    record = {"benchmark": benchmark, **{key: row[key] for key in row if key != "name"}}
+    record = {"benchmark": benchmark, **row}
     name = f"{row['name']}_{row['init']}_seed{row['seed']}_{row['metric']}.json"
     path = folder / name
     if read_json(path) != record:
@@ -86,14 +89,21 @@ def write_table(folder: Path) -> Path:
 
 def _table(records: list[dict[str, Any]]) -> str:
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    kinds = {}
     for record in records:
-        key = (record["task"], record["metric"], record["init"])
+        key = (record["name"], record["metric"], record["init"])
         groups.setdefault(key, []).append(record)
+        kinds[record["name"]] = record["task"]
     lines = [
         "| task | metric | init | mean ± std | seeds | against random | minutes a run | commit |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for key in sorted(groups, key=lambda k: (k[0] != "semseg", k[0], k[1], k[2] != "random", k[2])):
+
+    def order(key: tuple[str, str, str]) -> tuple[bool | str, ...]:
+        name, metric, init = key
+        return kinds[name] != "semseg", name, metric, init != "random", init
+
+    for key in sorted(groups, key=order):
         rows = groups[key]
         stats = Summary.of([row["value"] for row in rows])
         base = groups.get((*key[:2], "random"), [])

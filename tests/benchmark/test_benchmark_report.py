@@ -105,16 +105,28 @@ def test_the_report_of_a_run(repository):
     assert str(repository.root) not in json.dumps(found)
 
 
+def write_rows(folder, name, values):
+    for init, found in values.items():
+        for seed, value in enumerate(found):
+            row = {"name": name, "task": "semseg", "init": init, "seed": seed}
+            row |= {"metric": "mIoU", "value": value, "config": "c.py", "command": "python x"}
+            records.write_record(
+                folder / "demo", "demo", row | {"commit": "a" * 40 + "-dirty", "seconds": 60}
+            )
+
+
+def test_two_tasks_of_one_kind_have_rows_of_their_own(tmp_path):
+    write_rows(tmp_path, "upernet", {"random": [40.0, 42.0]})
+    write_rows(tmp_path, "linear", {"random": [20.0, 22.0]})
+    table = records.table(records.read_records(tmp_path))
+    assert "| upernet | mIoU | random | 41.0 ± 1.4 | 2 |" in table
+    assert "| linear | mIoU | random | 21.0 ± 1.4 | 2 |" in table
+
+
 def test_the_table_is_made_again_between_its_markers(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"# Mine\nbefore\n{records.BEGIN}\nstale\n{records.END}\nafter\n")
-    for init, values in {"random": [40.0, 42.0], "mae": [45.0, 46.0]}.items():
-        for seed, value in enumerate(values):
-            row = {"name": "semseg", "task": "semseg", "init": init, "seed": seed}
-            row |= {"metric": "mIoU", "value": value, "config": "c.py", "command": "python x"}
-            records.write_record(
-                tmp_path / "demo", "demo", row | {"commit": "a" * 40 + "-dirty", "seconds": 60}
-            )
+    write_rows(tmp_path, "semseg", {"random": [40.0, 42.0], "mae": [45.0, 46.0]})
     assert records.main([str(tmp_path)]) == 0
     text = readme.read_text()
     assert text.startswith("# Mine\nbefore\n") and text.endswith("after\n") and "stale" not in text
