@@ -2,7 +2,7 @@
 # projects/ViTDet/configs/COCO/mask_rcnn_vitdet_h_75ep.py), 56.7 box AP there with MAE's weights,
 # but for the schedule: 100 epochs, as B and L, are our choice. Its 75 epochs are max_iters=138281,
 # end=138281 and milestones=[122916, 133159].
-# Patches of 16 px: a ViT-H/14 needs its patch embedding resized beforehand (as in MAE's p14to16 file).
+# Patches of 16 px, as in MAE's p14to16 file: tools/convert.py --patch-size 16 makes one of a ViT-H/14.
 # Ours too: bfloat16 for float16; blocks are recomputed (theirs has one image a process).
 _base_ = ['../_base_/models/mask-rcnn_vitdet.py', '../_base_/datasets/coco_lsj1024.py',
           '../_base_/runtime/detection.py', '../_base_/runtime/common.py']

@@ -39,11 +39,15 @@ def convert_main(argv: Sequence[str] | None = None) -> int:
         choices=("auto", "vit", "beit"),
         help="the library's class: its plain ViT, its BEiT, or the first that holds the weights",
     )
+    parser.add_argument(
+        *("--patch-size",), type=int, metavar="N", help="resample the patch embedding to N pixels"
+    )
     parser.add_argument("--trust", action="store_true", help="run code in IN: know its origin")
     parser.add_argument("--force", action="store_true", help="replace OUT")
     args = parser.parse_args(argv)
     source, out = args.source, args.out
-    options = {key: getattr(args, key) for key in ("family", "to", "model", "trust", "force")}
+    keys = ("family", "to", "model", "patch_size", "trust", "force")
+    options = {key: getattr(args, key) for key in keys}
     return exit_code(lambda: print("\n".join(convert(source, out, **options))))
 
 
@@ -54,6 +58,7 @@ def convert(
     family: str = "auto",
     to: str = "mimseg",
     model: str = "auto",
+    patch_size: int | None = None,
     trust: bool = False,
     force: bool = False,
 ) -> list[str]:
@@ -65,6 +70,7 @@ def convert(
         family: what `source` must be, one of `families.NAMES`, or "auto".
         to: "mimseg", "timm", "hf" or "mmpretrain".
         model: "vit" or "beit" for one class of the library, "auto" for the first that fits.
+        patch_size: resample the patch embedding to this many pixels, see `resize_patches`.
         trust: unpickle code in `source`.
         force: replace `out`.
 
@@ -79,6 +85,9 @@ def convert(
     _check_out(out, force)
     path, found = read_backbone(source, family=family, trust=trust)
     lines = [f"IN: {path}: {found}", f"    {shape_of(found.state)}"]
+    if patch_size is not None:
+        resize_patches(found.state, patch_size)
+        lines += [f"resampled: {shape_of(found.state)}"]
     if to == "mimseg":
         weights = {f"backbone.{name}": value for name, value in found.state.items()}
         hint, notes = f"start from it with: tools/train.py CONFIG --init {out}", []
@@ -110,6 +119,27 @@ def read_backbone(
     if found is None:
         raise not_recognised(key, path, weights)
     return path, found
+
+
+def resize_patches(state: dict[str, Tensor], size: int) -> None:
+    """Resample a ViT's patch embedding, in place, as a 14 px ViT-H wants for a 16 px ViTDet.
+
+    By the pseudo-inverse of bicubic resizing (FlexiViT, arXiv 2212.08013, equation 3): where `size`
+    is larger, an enlarged patch gives the token that the patch gave.
+
+    Args:
+        state: weights in our names.
+        size: pixels of the new patch's side.
+
+    Raises:
+        UserError: `size` is no size.
+    """
+    from timm.layers import resample_patch_embed
+
+    if size < 1:
+        raise UserError("--patch-size", size, "a number of pixels from 1")
+    name = "patch_embed.projection.weight"
+    state[name] = resample_patch_embed(state[name], [size, size])
 
 
 def write_weights(out: Path, weights: dict[str, Tensor], container: bool = False) -> None:

@@ -201,7 +201,10 @@ def _cause(shapes: list[str], name: str, here: tuple, there: tuple) -> str:
         if here[0] != there[0]:
             return f"another width: set the backbone's embed_dims to {there[0]}"
         if here[2:] != there[2:]:
-            return f"another patch size: set patch_size to {there[2]}"
+            return (
+                f"another patch size: set patch_size to {there[2]}, or resample the file's with "
+                f"tools/convert.py --patch-size {here[2]}"
+            )
         return f"another number of input channels: set in_channels to {there[1]}"
     if all(".ffn." in n or ".mlp." in n for n in shapes):
         return "another hidden width of the MLP: set feedforward_channels to the checkpoint's"

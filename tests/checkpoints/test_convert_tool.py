@@ -6,6 +6,7 @@ import torch
 from mimseg.checkpoints import convert as converter
 from mimseg.checkpoints.convert import convert, convert_main
 from mimseg.checkpoints.files import read_checkpoint
+from mimseg.checkpoints.loader import load_backbone
 from mimseg.errors import UserError
 from mimseg.students.vit import ViT
 
@@ -84,3 +85,23 @@ def test_wrong_files(tmp_path, capsys):
         (tmp_path / "folder.pth").mkdir(exist_ok=True)
         with pytest.raises(UserError, match=told):
             convert(source, tmp_path / out)
+
+
+def test_another_patch_size_keeps_the_tokens_of_enlarged_patches(tmp_path, capsys):
+    model = vit().eval()
+    source, out = save(model, tmp_path / "a.pth"), tmp_path / "b.pth"
+    assert convert_main([str(source), str(out), "--patch-size", "12"]) == 0
+    assert "resampled: 3 blocks of width 24; mimseg.ViT(patch_size=12, img_size=48)" in (
+        capsys.readouterr().out
+    )
+    larger = ViT(ARCH, img_size=48, patch_size=12).eval()
+    report = load_backbone(larger, out)
+    assert not report.resized and not report.missing
+    patches = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    resize = dict(size=(12, 12), mode="bicubic", antialias=True)
+    torch.testing.assert_close(
+        larger.patch_embed.projection(torch.nn.functional.interpolate(patches, **resize)),
+        model.patch_embed.projection(patches),
+    )
+    assert convert_main([str(source), str(tmp_path / "c.pth"), "--patch-size", "0"]) == 2
+    assert "--patch-size" in capsys.readouterr().err and not (tmp_path / "c.pth").exists()
