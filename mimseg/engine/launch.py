@@ -22,6 +22,9 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--init", metavar="X", help="checkpoint or work dir whose weights the backbone starts with"
     )
+    parser.add_argument(
+        "--trust", action="store_true", help="run code in the files of --init and load_from"
+    )
     args = parser.parse_args(argv)
 
     def run() -> None:
@@ -33,10 +36,10 @@ def train_main(argv: Sequence[str] | None = None) -> int:
         if args.amp:
             use_amp(cfg)
         if args.init:
-            use_init(cfg, args.init)
+            use_init(cfg, args.init, args.trust)
         if not cfg.get("stages"):  # each stage's own config is checked otherwise
             check_config(cfg, ("train", "val"))
-        (train_stages if cfg.get("stages") else train)(cfg, args.resume)
+        (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
 
     return exit_code(run, STOPPED)
 

@@ -81,8 +81,11 @@ def use_amp(cfg: Config) -> None:
     cfg.optim_wrapper.type = "mimseg.AmpOptimWrapper"
 
 
-def use_init(cfg: Config, checkpoint: str) -> None:
-    """Let the backbone start from a checkpoint; it is resolved and opened before training."""
+def use_init(cfg: Config, checkpoint: str, trust: bool = False) -> None:
+    """Let the backbone start from a checkpoint; it is resolved and opened before training.
+
+    Code in it is run where `trust` or the config's own `init_cfg.trust` is true.
+    """
     from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
     from mimseg.checkpoints.loader import weights_in
     from mimseg.checkpoints.recognise import has_own_names, recognise
@@ -91,7 +94,7 @@ def use_init(cfg: Config, checkpoint: str) -> None:
     if kind != "mimseg.ViT":
         raise UserError("--init", checkpoint, f"a config with a mimseg.ViT backbone, not {kind}")
     path = str(resolve_checkpoint(checkpoint))
-    trust = (cfg.model.backbone.get("init_cfg") or {}).get("trust", False)
+    trust = trust or (cfg.model.backbone.get("init_cfg") or {}).get("trust", False)
     weights = weights_in(read_checkpoint(path, trust, mmap=True, key="--init"), path, "--init")
     if not has_own_names(weights):
         recognise(weights, path, "--init")

@@ -16,12 +16,30 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
-from mimseg.checkpoints.whole import load_whole
+from mimseg.checkpoints.loader import weights_in
+from mimseg.checkpoints.whole import load_start, load_whole
 from mimseg.engine.compile import check_compile, compile_networks
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
 from mimseg.errors import UserError, unknown_type_told
 from mimseg.files import write_json
+
+
+class _Runner(Runner):
+    """mmengine's, but that `load_from` is read as `start` says and loaded loudly.
+
+    mmengine's own way passes over what does not fit, and runs code that a file holds.
+    """
+
+    start: dict | None = None
+
+    def load_checkpoint(self, filename: str, *args: object, **kwargs: object) -> dict:
+        if self.start is None:  # on resuming: a file that find_resumable has looked into
+            return super().load_checkpoint(filename, *args, **kwargs)
+        checkpoint, self.start = self.start, None
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)  # an EMA hook's copy
+        load_start(_bare(self.model), checkpoint["state_dict"], filename, "load_from")
+        return checkpoint
 
 
 class _RunHook(Hook):
@@ -49,12 +67,13 @@ class _RunHook(Hook):
         self.metrics = metrics
 
 
-def train(cfg: Config, resume: bool = False) -> dict:
+def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     """Train in `cfg.work_dir` and write its done.json.
 
     Args:
-        cfg: a full config.
+        cfg: a full config; its `load_from` is a checkpoint or a work dir.
         resume: go on from the newest checkpoint that loads; a finished run returns its record.
+        trust: unpickle code in the file of `load_from`.
 
     Returns:
         The record: config, seconds of this start, checkpoint (in the work dir), metrics.
@@ -68,10 +87,15 @@ def train(cfg: Config, resume: bool = False) -> dict:
             print(f"{work_dir} is finished: nothing to do", flush=True)
             return record
     start = time.monotonic()
-    cfg.resume = False
+    cfg.resume, start_from = False, None
     if resume and (checkpoint := find_resumable(work_dir)):
         cfg.resume, cfg.load_from = True, str(checkpoint)
+    elif cfg.get("load_from"):
+        cfg.load_from = path = resolve_checkpoint(cfg.load_from, "load_from")
+        state = read_checkpoint(path, trust, key="load_from")
+        start_from = {**state, "state_dict": weights_in(state, path, "load_from")}
     runner = build_runner(cfg)
+    runner.start = start_from
     last = _RunHook()
     runner.register_hook(last)
     check_views = getattr(_bare(runner.model), "check_views", None)
@@ -137,13 +161,13 @@ def test(cfg: Config, checkpoint: str, amp: bool = False, tta: bool = False) -> 
     return record
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config) -> _Runner:
     """A Runner, with an unknown type told as a UserError."""
     # mmengine names a run by the second; two runs of one process in one second would share a scope
     cfg.experiment_name = f"{Path(cfg.filename or 'run').stem}_{os.getpid()}_{time.monotonic_ns()}"
     compiled = check_compile(cfg.pop("compile", None))  # mmengine would compile the whole step
     with unknown_type_told():
-        runner = Runner.from_cfg(cfg)
+        runner = _Runner.from_cfg(cfg)
     compile_networks(_bare(runner.model), compiled)
     return runner
 

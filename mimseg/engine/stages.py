@@ -18,7 +18,7 @@ from mimseg.files import write_json, write_text
 KEYS = {"name", "options", "teacher", "teacher_key", "teacher_options", "optimizer"}
 
 
-def train_stages(cfg: Config, resume: bool = False) -> dict:
+def train_stages(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     """Run `cfg.stages` one after another, each in its own folder of `cfg.work_dir`.
 
     A stage is a dict of
@@ -44,7 +44,7 @@ def train_stages(cfg: Config, resume: bool = False) -> dict:
     for number, (name, stage) in enumerate(stages.items()):
         print(f"stage {number + 1} of {len(stages)}: {name}", flush=True)
         Path(stage.work_dir).mkdir(parents=True, exist_ok=True)
-        record = train(stage, resume)
+        record = train(stage, resume, trust)
     record = {**record, "checkpoint": f"{name}/{record['checkpoint']}"}
     if is_main_process():
         write_text(work_dir / "last_checkpoint", record["checkpoint"])

@@ -29,6 +29,7 @@ class ViTTeacher(Teacher):
         final_norm: whether the network's final norm is applied to the last block's tokens.
         saved: whether checkpoints hold the teacher. None: yes, unless a checkpoint file gives it,
             which is then read again on resuming and compared by its SHA-256.
+        trust: unpickle code in the checkpoint.
     """
 
     offers = frozenset({"layers", "qkv", "attention", "cls"})
@@ -40,6 +41,7 @@ class ViTTeacher(Teacher):
         depth: int | None = None,
         final_norm: bool = False,
         saved: bool | None = None,
+        trust: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -47,6 +49,7 @@ class ViTTeacher(Teacher):
         self.backbone_cfg, self.backbone = backbone, None
         self.saved = init in ("student", "random") if saved is None else saved
         self.sha256: str | None = None
+        self.trust = trust
 
     def bind(self, student: nn.Module) -> None:
         if self.backbone_cfg is None:
@@ -89,9 +92,13 @@ class ViTTeacher(Teacher):
         from mimseg.checkpoints.files import resolve_checkpoint
         from mimseg.checkpoints.loader import load_backbone
 
-        path = Path(resolve_checkpoint(self.init))
+        path = Path(resolve_checkpoint(self.init, "teacher.init"))
         load_backbone(
-            self.backbone, str(path), key="teacher.init", extra_layers=self.depth is not None
+            self.backbone,
+            str(path),
+            trust=self.trust,
+            key="teacher.init",
+            extra_layers=self.depth is not None,
         )
         self.sha256 = file_digest(str(path))
 

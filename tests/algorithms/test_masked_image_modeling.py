@@ -1,6 +1,7 @@
 """The algorithm: objectives, positions, frozen teachers and their state."""
 
 import copy
+from argparse import Namespace
 
 import pytest
 import torch
@@ -175,6 +176,17 @@ def test_a_checkpoint_teacher_is_not_saved_but_its_file_is_checked(tiny_mim, vie
     other = tiny_mim(teacher=dict(type="mimseg.ViTTeacher", init=str(paths[1])))
     with pytest.raises(UserError, match="SHA-256"):
         other.load_state_dict(state)
+
+
+def test_a_checkpoint_teacher_with_code_in_its_file_needs_trust(tiny_mim, tmp_path):
+    source = tiny_mim().state_dict()
+    torch.save({"state_dict": source, "args": Namespace(lr=1)}, tmp_path / "a.pth")
+    teacher = dict(type="mimseg.ViTTeacher", init=str(tmp_path / "a.pth"))
+    with pytest.raises(UserError, match="teacher.init.*argparse.Namespace.*trust=True"):
+        tiny_mim(teacher=teacher)
+    model = tiny_mim(teacher=dict(teacher, trust=True))
+    weight = model.bank["teacher"].backbone.state_dict()["layers.0.attn.qkv.weight"]
+    assert torch.equal(weight, source["backbone.layers.0.attn.qkv.weight"])
 
 
 def test_teacher_depth(tiny_mim, views):

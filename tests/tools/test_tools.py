@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,40 @@ def test_weights_are_the_files_after_the_runner_initialised(pretrained, scenes, 
         own = runner.model.backbone.state_dict()
         same = [n for n in own if n in saved and torch.equal(own[n], saved[n])]
         assert set(own) == set(same), config
+
+
+def test_load_from_starts_with_the_whole_model(pretrained, scenes, tmp_path, capsys):
+    """Backbone and head go on; a head of other classes is drawn anew and named."""
+    still = ["--cfg-options", f"data_root={scenes}", *DENSE, "optim_wrapper.optimizer.lr=0"]
+    still += ["param_scheduler.1.eta_min=0"]
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    assert train_main([SEG, "--work-dir", str(first), "--init", str(pretrained), *still]) == 0
+    before = read_checkpoint(first / "iter_3.pth")["state_dict"]
+    argv = [SEG, "--work-dir", str(second), *still, f"load_from={first}"]
+    assert train_main([*argv, "randomness.seed=7"]) == 0
+    after = read_checkpoint(second / "iter_3.pth")["state_dict"]
+    weights = [name for name in before if "running_" not in name and "batches" not in name]
+    assert [n for n in weights if not torch.equal(before[n], after[n])] == []
+
+    assert train_main([*argv[:2], str(third), *argv[3:], "model.decode_head.num_classes=11"]) == 0
+    log = next(third.glob("*/*.log")).read_text()
+    assert "other shapes, left as drawn: 2: decode_head.conv_seg.bias, decode_head.conv_seg" in log
+    after = read_checkpoint(third / "iter_3.pth")["state_dict"]
+    assert torch.equal(after["backbone.pos_embed"], before["backbone.pos_embed"])
+
+    alone = {n.removeprefix("backbone."): v for n, v in before.items() if n.startswith("backbone.")}
+    torch.save(alone, tmp_path / "alone.pth")
+    torch.save({"state_dict": before, "args": Namespace(lr=1)}, tmp_path / "code.pth")
+    argv = [SEG, "--work-dir", str(tmp_path / "new"), *still]
+    for file, told in (("alone.pth", "--init"), ("code.pth", "--trust"), ("no.pth", "no.pth")):
+        assert train_main([*argv, f"load_from={tmp_path / file}"]) == 2
+        error = capsys.readouterr().err
+        assert "load_from" in error and told in error
+    assert train_main([*argv, f"load_from={tmp_path / 'code.pth'}", "--trust"]) == 0
+    command = [SEG, "--work-dir", str(tmp_path / "newer"), *still]
+    command += ["--init", str(tmp_path / "code.pth")]
+    assert train_main(command) == 2 and "--trust" in capsys.readouterr().err
+    assert train_main([*command, "--trust"]) == 0
 
 
 def test_amp_selects_our_wrapper(monkeypatch):
