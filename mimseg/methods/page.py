@@ -24,8 +24,9 @@ _RUNS = """
 `python tools/methods.py train --out work_dirs/methods` trains each method for {steps} steps (all
 its stages together) with the same images, schedule and optimizer, at width {width} and depth
 {depth}, on images of {size} px in patches of {patch}. Networks whose weights the full recipes
-download are random here. So these runs show that a method's parts work together and learn. They
-do not rank methods: every loss has its own scale.
+download are random here, and learned position embeddings are sine-cosine ones: from random ones,
+places are not told apart in so few steps. So these runs show that a method's parts work together
+and learn. They do not rank methods: every loss has its own scale.
 
 ![Loss curves; dashed: what the best constant prediction costs]({folder}/{curves})
 """

@@ -120,11 +120,12 @@ def test_curves_of_any_records_are_an_image():
 
 
 def test_what_is_short_and_the_same_for_all(methods, scenes, tmp_path):
-    for name in ("mae", "dbot", "data2vec"):
+    for name in ("maskfeat", "mae", "dbot", "data2vec"):
         cfg = methods[name].load(ROOT)
         small.prepare(cfg, scenes, tmp_path, 150, seed=3)
         for own in small.stages_of(copy.deepcopy(cfg)).values():
             assert own.model.backbone.arch.embed_dims == 96
+            assert own.model.backbone.pos_embed in ("sincos", "none")  # MaskFeat's are learned
             assert own.train_dataloader.batch_size == 32
             assert own.optim_wrapper.type == "OptimWrapper" and own.randomness.seed >= 3
             assert own.train_dataloader.dataset.ann_file == str(tmp_path / "train.txt")
