@@ -8,7 +8,10 @@ from mimseg.errors import UserError
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a map (B, C, H, W)."""
+    """LayerNorm over the channels of a map (B, C, H, W); epsilon as in ViTDet's code."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
