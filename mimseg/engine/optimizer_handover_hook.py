@@ -27,7 +27,7 @@ class OptimizerHandoverHook(Hook):
     def before_train(self, runner: Runner) -> None:
         if runner.iter > 0:
             return
-        path = resolve_checkpoint(self.source)
+        path = resolve_checkpoint(self.source, "stages.optimizer")
         saved = read_checkpoint(path).get("optimizer")
         optimizer = runner.optim_wrapper.optimizer
         own = optimizer.state_dict()

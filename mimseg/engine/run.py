@@ -109,7 +109,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
                 "no more than there are images (an incomplete batch is dropped)",
                 "a smaller batch, or drop_last=False",
             )
-        runner.train()
+        _train(runner, cfg)
     if last.metrics is None and cfg.get("val_cfg") is not None:  # killed after the last checkpoint
         last.metrics = runner.val()
     record = dict(
@@ -140,7 +140,7 @@ def test(cfg: Config, checkpoint: str, amp: bool = False, tta: bool = False) -> 
     start = time.monotonic()
     if tta:
         use_tta(cfg)
-    path = resolve_checkpoint(checkpoint)
+    path = resolve_checkpoint(checkpoint, "checkpoint")
     state = read_checkpoint(path)
     runner = build_runner(cfg)
     fix = "test a checkpoint that this config trained"
@@ -159,6 +159,21 @@ def test(cfg: Config, checkpoint: str, amp: bool = False, tta: bool = False) -> 
     if is_main_process():
         write_json(Path(cfg.work_dir) / "test.json", record)
     return record
+
+
+def _train(runner: Runner, cfg: Config) -> None:
+    """Run the training; one image a process is too few for a batch norm over a map of one pixel."""
+    try:
+        runner.train()
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            "train_dataloader.batch_size",
+            cfg.train_dataloader.batch_size,
+            "2 or more images a process for the model's batch norms",
+            "a larger batch, or norms of another kind (norm_cfg=dict(type='GN', num_groups=32))",
+        ) from error
 
 
 def build_runner(cfg: Config) -> _Runner:

@@ -210,6 +210,10 @@ BAD = [
     ([DBOT, "--cfg-options", "stages.1.options.modle.x=1"], "stages[1].options"),
     ([DBOT, "--cfg-options", "stages.1.teacher_options.input_size=72"], "grid 9x9"),
     ([SEG, "--init", "/no/such/file.pth"], "/no/such/file.pth"),
+    (
+        [SEG, "--cfg-options", *DENSE, "train_dataloader.batch_size=1"],
+        "train_dataloader.batch_size = 1: expected 2 or more images",
+    ),
 ]
 
 
@@ -235,6 +239,12 @@ def test_training_needs_no_test_split_and_testing_no_other(pretrained, scenes, t
         assert "test_dataloader" in capsys.readouterr().err
     finally:
         (scenes / "hidden").rename(hidden)
+
+
+def test_a_checkpoint_to_test_that_is_not_there(scenes, tmp_path, capsys):
+    argv = [SEG, str(tmp_path / "no"), "--work-dir", str(tmp_path)]
+    assert run_test([*argv, "--cfg-options", f"data_root={scenes}", *DENSE]) == 2
+    assert capsys.readouterr().err.startswith(f"error: checkpoint = '{tmp_path / 'no'}'")
 
 
 def test_an_image_that_does_not_open_is_told_from_a_loader_process(scenes, tmp_path, capsys):
