@@ -1,6 +1,6 @@
 # UperNet with MaskDistill's ViT-B/16 on ADE20K. MaskDistill's own numbers are not known: these are
-# those of a third party's code, drkostas/MaskDistill-PyTorch, which reports 52.6 mIoU. Taps, layer
-# scale and schedule are BEiT v2's, our choice.
+# those of a third party's code, drkostas/MaskDistill-PyTorch, which reports 52.6 mIoU; taps, layer
+# scale and schedule are BEiT v2's as well. A table a block, from the shared one, is our choice.
 _base_ = ['../_base_/models/upernet_vit-base-beit.py', '../_base_/datasets/ade20k_512.py',
           '../_base_/schedules/ade20k_160k.py', '../_base_/runtime/common.py']
 

@@ -1,6 +1,8 @@
 # UperNet with ViT-H/14 on ADE20K, MAE-style. Ours: no source has numbers for ViT-H. Learning rate
 # and layer decay are ViT-L's, drop path 0.3 is dBOT's in ImageNet fine-tuning, taps are the last
 # block of each quarter. 518 px, since 512 px are no whole number of patches; blocks are recomputed.
+# Students with relative positions (MaskDistill's H) want model.backbone.pos_embed=none
+# model.backbone.rel_pos_resize=geometric.
 _base_ = ['../_base_/models/upernet_vit-base.py', '../_base_/datasets/ade20k_518.py',
           '../_base_/schedules/ade20k_160k.py', '../_base_/runtime/common.py']
 

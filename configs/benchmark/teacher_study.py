@@ -5,7 +5,7 @@
 title = 'teacher study'
 seeds = [0, 1, 2]
 workers = 2
-epochs = 15  # of a stage, and of MAE
+epochs = 10  # of a stage, and of MAE
 
 prepare = [dict(
     name='scenes',
@@ -47,6 +47,6 @@ tasks = [dict(
     name='semseg', task='semseg', config=segmentation, options=options, metrics={'mIoU': 'mIoU'},
     select='mIoU')]
 # seconds of a step on one of two cores, for the remaining time alone
-estimate = {'pretrain-MAE': 300, 'pretrain-supervised': 110, 'semseg': 110,
-            **{f'pretrain-dBOT-{name}': 900 for name in study['rows']}}
+estimate = {'pretrain-MAE': 200, 'pretrain-supervised': 110, 'semseg': 110,
+            **{f'pretrain-dBOT-{name}': 600 for name in study['rows']}}
 del epochs, schedule, dbot, segmentation, options

@@ -1,9 +1,13 @@
 # Cascade Mask R-CNN with ViT-B/16, iBOT's lineage. Numbers of dBOT's code (its folder
 # evaluation/object_detection) and DOWNSTREAM.md, which is right where they differ (12 epochs, layer
-# decay 0.75). For students of CLIP it has drop_path_rate=0.1 and layer_decay_rate=0.8.
+# decay 0.75). For students of CLIP it has drop_path_rate=0.1 and layer_decay_rate=0.8; those that it
+# means had absolute positions and layer scale, which is not what configs/dbot/dbot-clip* trains.
 # Ours: bfloat16 for float16; no weight decay on position embeddings and CLS, which the official
 # code means to spare and does not (paramwise_cfg.decay_embeddings=True does as it does); a table of
 # 42x69 patches for that img_size, where theirs rounds down to 42x68.
+# Students with relative positions (MaskDistill, dBOT with CLIP, BEiT) want model.backbone.pos_embed=none
+# model.backbone.rel_pos_bias=per_block model.backbone.rel_pos_resize=geometric
+# model.backbone.layer_scale=0.1.
 _base_ = ['../_base_/models/cascade-mask-rcnn_vit.py', '../_base_/datasets/coco_multiscale.py',
           '../_base_/runtime/detection_by_epoch.py', '../_base_/runtime/common.py']
 

@@ -1,6 +1,7 @@
 # Cascade Mask R-CNN with ViT-L/16, iBOT's lineage. Numbers of dBOT's code (its folder
 # evaluation/object_detection) and DOWNSTREAM.md, which is right where they differ (12 epochs, layer
 # decay 0.75). For students of CLIP it has lr=7e-5 and layer_decay_rate=0.9.
+# What such students want of the backbone: see ViT-B's config.
 # Ours, as in ViT-B's config: bfloat16, no weight decay on embeddings, a table of 42x69 patches.
 _base_ = ['../_base_/models/cascade-mask-rcnn_vit.py', '../_base_/datasets/coco_multiscale.py',
           '../_base_/runtime/detection_by_epoch.py', '../_base_/runtime/common.py']

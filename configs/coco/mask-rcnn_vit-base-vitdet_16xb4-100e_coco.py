@@ -1,7 +1,8 @@
 # ViTDet (arXiv 2203.16527): Mask R-CNN with ViT-B/16. Numbers of its code (detectron2,
 # projects/ViTDet/configs/COCO/mask_rcnn_vitdet_b_100ep.py) and of mmdet's project ViTDet, whose 16
 # processes of 4 images these are. With MAE's weights it reaches 51.6 box AP there.
-# Ours: bfloat16 for float16; position embeddings kept at 64x64, not resized from 14x14 every time.
+# Ours: bfloat16 for float16; position embeddings kept at 64x64, not resized from 14x14 every time;
+# no weight decay on biases (its code spares norms and position embeddings alone).
 _base_ = ['../_base_/models/mask-rcnn_vitdet.py', '../_base_/datasets/coco_lsj1024.py',
           '../_base_/runtime/detection.py', '../_base_/runtime/common.py']
 
@@ -11,7 +12,8 @@ optim_wrapper = dict(
     type='mimseg.AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
     constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.7),
+    paramwise_cfg=dict(
+        layer_decay_rate=0.7, custom_keys={'rel_pos': dict(decay_mult=1.0)}),  # as its code
 )
 # 100 epochs of 118000 images in batches of 64; steps after 88.9 and 96.3 of them
 param_scheduler = [

@@ -1,6 +1,9 @@
 # Mask R-CNN with ViT-B/16 and FPN, 12 epochs. Learning rate, layer decay and drop path of the
 # third-party MaskDistill code (drkostas/MaskDistill-PyTorch); all the rest is our choice: mmdet's
 # heads and 1x schedule, weight decay 0.05, DETR-style scales, global attention, taps as in dBOT.
+# Students with relative positions (MaskDistill, dBOT with CLIP, BEiT) want model.backbone.pos_embed=none
+# model.backbone.rel_pos_bias=per_block model.backbone.rel_pos_resize=geometric
+# model.backbone.layer_scale=0.1.
 _base_ = ['../_base_/models/mask-rcnn_vit-fpn.py', '../_base_/datasets/coco_multiscale.py',
           '../_base_/runtime/detection_by_epoch.py', '../_base_/runtime/common.py']
 

@@ -3,7 +3,8 @@
 # but for the schedule: 100 epochs, as B and L, are our choice. Its 75 epochs are max_iters=138281,
 # end=138281 and milestones=[122916, 133159].
 # Patches of 16 px, as in MAE's p14to16 file: tools/convert.py --patch-size 16 makes one of a ViT-H/14.
-# Ours too: bfloat16 for float16; blocks are recomputed (theirs has one image a process).
+# Ours too, beside what ViT-B's config says: blocks are recomputed (theirs has one image a process);
+# no weight decay on norms and position embeddings, which its code for ViT-H decays.
 _base_ = ['../_base_/models/mask-rcnn_vitdet.py', '../_base_/datasets/coco_lsj1024.py',
           '../_base_/runtime/detection.py', '../_base_/runtime/common.py']
 
@@ -16,7 +17,8 @@ optim_wrapper = dict(
     type='mimseg.AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
     constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.9),
+    paramwise_cfg=dict(
+        layer_decay_rate=0.9, custom_keys={'rel_pos': dict(decay_mult=1.0)}),  # as its code
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=250),

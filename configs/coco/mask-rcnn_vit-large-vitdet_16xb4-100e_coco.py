@@ -1,6 +1,7 @@
 # ViTDet (arXiv 2203.16527): Mask R-CNN with ViT-L/16. Numbers of its code (detectron2,
 # projects/ViTDet/configs/COCO/mask_rcnn_vitdet_l_100ep.py): 55.5 box AP there with MAE's weights.
-# Ours: bfloat16 for float16; blocks are recomputed, as four images a process need it (theirs: one).
+# Ours, beside what ViT-B's config says: blocks are recomputed, as four images a process need it
+# (theirs: one).
 _base_ = ['../_base_/models/mask-rcnn_vitdet.py', '../_base_/datasets/coco_lsj1024.py',
           '../_base_/runtime/detection.py', '../_base_/runtime/common.py']
 
@@ -13,7 +14,8 @@ optim_wrapper = dict(
     type='mimseg.AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
     constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.8),
+    paramwise_cfg=dict(
+        layer_decay_rate=0.8, custom_keys={'rel_pos': dict(decay_mult=1.0)}),  # as its code
 )
 # 100 epochs of 118000 images in batches of 64
 param_scheduler = [

@@ -1,6 +1,6 @@
 # TinyMIM ViT-S/16 fine-tuned, 100 epochs (arXiv 2301.01296). Its authors say of S and T only that they
 # had a larger batch and learning rate (TinyMIM's issue 5): the numbers are ours, those of B at twice
-# the batch, with less drop path.
+# the batch, with less drop path. All blocks have 6 heads; the last one had more in pretraining.
 _base_ = ['../_base_/models/classifier_mae.py', '../_base_/datasets/imagenet_cls.py',
           '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 

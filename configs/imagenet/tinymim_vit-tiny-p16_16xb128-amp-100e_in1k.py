@@ -1,7 +1,7 @@
 # TinyMIM ViT-T/16 fine-tuned, 100 epochs (arXiv 2301.01296). Its authors say of S and T only that they
 # had a larger batch and learning rate (TinyMIM's issue 5): the numbers are ours, those of B at twice
-# the batch, without drop path. All blocks have 3 heads, which had 6 in pretraining: as the official
-# code. TinyMIM*-T (a distillation token, 79.6) is another architecture: docs/imagenet.md.
+# the batch, without drop path. All blocks have 3 heads, which had 6 in pretraining and more in the
+# last: as the official code. TinyMIM*-T (a distillation token, 79.6) is another architecture: docs/imagenet.md.
 _base_ = ['../_base_/models/classifier_mae.py', '../_base_/datasets/imagenet_cls.py',
           '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 

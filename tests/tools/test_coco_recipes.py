@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS as ROOT
 
+from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.loader import load_backbone
 from mimseg.engine.launch import test_main as run_test
 from mimseg.engine.launch import train_main
@@ -85,6 +86,30 @@ def test_vitdet_is_scored_alike_by_both_evaluators(vitdet, scenes, tmp_path):
     assert run_test([*argv, *options(scenes), *PYCOCOTOOLS]) == 0
     tested = metrics(tmp_path, "test.json")
     assert {name: tested[name] for name in faster} == pytest.approx(faster, abs=1.1e-3)
+
+
+def test_vitdet_decays_its_relative_positions(vitdet):
+    groups = read_checkpoint(vitdet[0] / "iter_2.pth")["optimizer"]["param_groups"]
+    tables = [g for g in groups if any("rel_pos_h" in name for name in g["names"])]
+    assert tables and all(group["weight_decay"] == 0.1 for group in tables)
+    assert any(g["weight_decay"] == 0 and "backbone.pos_embed" in g["names"] for g in groups)
+
+
+def test_cascade_from_a_student_with_relative_positions(tmp_path):
+    """By the options that the config's header gives for it."""
+    cfg = Config.fromfile(CASCADE)
+    shrink_dense(cfg)
+    own = dict(pos_embed="none", layer_scale=0.1)
+    tables = dict(rel_pos_bias="per_block", rel_pos_resize="geometric")
+    backbone = MODELS.build({**cfg.model.backbone, **own, **tables, "img_size": (64, 96)})
+    arch, patch = cfg.model.backbone.arch, cfg.model.backbone.patch_size
+    student = dict(type="mimseg.ViT", arch=arch, patch_size=patch, img_size=32, mask_mode="token")
+    state = MODELS.build({**student, **own, "rel_pos_bias": "shared"}).state_dict()
+    torch.save({"state_dict": {f"backbone.{k}": v for k, v in state.items()}}, tmp_path / "a.pth")
+    report = load_backbone(backbone, tmp_path / "a.pth")
+    assert len(report.resized) == 6 and not report.missing
+    assert set(report.unexpected) == {"mask_token", "ln1.weight", "ln1.bias"}
+    assert backbone(torch.rand(1, 3, 64, 96))[0].shape[-2:] == (8, 12)
 
 
 def test_cascade_from_a_fine_tuned_detector(vitdet, scenes, tmp_path):
