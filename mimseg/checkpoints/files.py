@@ -129,21 +129,21 @@ def _refusal(key: str, path: Path, error: Exception) -> UserError:
     )
 
 
-def is_loadable(path: str | Path) -> bool:
+def is_loadable(path: str | Path, trust: bool = False) -> bool:
     """Whether `path` is a whole checkpoint, as far as its structure tells.
 
     Raises:
         UntrustedCheckpoint: the file may well be whole, but holds code.
     """
     try:
-        return bool(read_checkpoint(path, mmap=True))
+        return bool(read_checkpoint(path, trust, mmap=True))
     except UntrustedCheckpoint:
         raise
     except UserError:
         return False
 
 
-def find_resumable(work_dir: str | Path) -> str | None:
+def find_resumable(work_dir: str | Path, trust: bool = False) -> str | None:
     """The newest checkpoint of a run (by its iteration or epoch) that loads, or None.
 
     One that does not load, say of a run killed while it wrote, is logged and passed over.
@@ -156,7 +156,7 @@ def find_resumable(work_dir: str | Path) -> str | None:
     folders = [work_dir] + ([named.parent] if named else [])
     for folder in dict.fromkeys(folders):
         for path in _numbered(folder, named):
-            if is_loadable(path):
+            if is_loadable(path, trust):
                 return str(path)
             print_log(f"{path} does not load; passed over", "current", logging.WARNING)
     return None
@@ -197,6 +197,8 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
 
     A work dir stands for what its `last_checkpoint` names, else for its newest one that loads.
 
+    A checkpoint with code in it is named like another: whoever reads it refuses or trusts it.
+
     Raises:
         UserError: no such path, or a folder without a checkpoint that loads.
     """
@@ -206,10 +208,13 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
     expected = "a checkpoint file or a work dir with one"
     if not path.is_dir():
         raise UserError(key, str(path), expected, "check the path; nothing is there")
-    named = _last_checkpoint(path)
-    if named and is_loadable(named):
-        return str(named)
-    found = find_resumable(path)
+    try:
+        named = _last_checkpoint(path)
+        if named and is_loadable(named):
+            return str(named)
+        found = find_resumable(path)
+    except UntrustedCheckpoint as error:
+        found = error.value
     if found:
         return found
     below = sorted(p.parent.name for p in path.glob("*/last_checkpoint"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -52,7 +53,8 @@ def load_start(model: nn.Module, weights: Mapping[str, Tensor], path: str, key: 
         key: names the checkpoint in messages.
 
     Raises:
-        UserError: a tensor of the backbone is missing, or has another shape.
+        UserError: a tensor of the backbone is missing, or has another shape, or a weight is not
+            finite.
     """
     own = model.state_dict()
     lost = [name for name in own if name.startswith(_BACKBONE) and name not in weights]
@@ -62,6 +64,10 @@ def load_start(model: nn.Module, weights: Mapping[str, Tensor], path: str, key: 
     rest = [name for name in own if not name.startswith(_BACKBONE)]
     other = {n for n in rest if n in weights and weights[n].shape != own[n].shape}
     fitting = {name: value for name, value in weights.items() if name not in other}
+    sick = [name for name in own if name in fitting and not torch.isfinite(fitting[name]).all()]
+    if sick:
+        expected = f"finite weights; NaN or infinity in {shorten(sick, 3)}"
+        raise UserError(key, path, expected, "take an earlier checkpoint: that training diverged")
     try:
         model.load_state_dict(fitting, strict=False)
     except RuntimeError as error:

@@ -148,9 +148,11 @@ def config_metrics(cfg: Mapping, splits: Iterable[str]) -> Iterator[tuple[str, M
     """Yield (config key, entry) of the metrics of a config's splits."""
     for key in (f"{split}_evaluator" for split in splits):
         given = cfg.get(key)
-        for metric in given if isinstance(given, list | tuple) else [given]:
+        if isinstance(given, Mapping):
+            yield key, given
+        for index, metric in enumerate(given if isinstance(given, list | tuple) else ()):
             if isinstance(metric, Mapping):
-                yield key, metric
+                yield f"{key}.{index}", metric
 
 
 def _check_evaluators(cfg: Mapping, splits: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from mimseg.datasets.checks import DatasetConfig, config_datasets, config_metric
 from mimseg.errors import UserError
 
 HEAD = "model.head.num_classes"
-PREPROCESSOR = "model.data_preprocessor.num_classes"
+LISTED = re.compile(r".*\S (\d+)")  # a line of a list of images and labels
 
 
 def check_classes(cfg: Mapping, splits: Iterable[str]) -> None:
@@ -32,9 +32,11 @@ def check_classes(cfg: Mapping, splits: Iterable[str]) -> None:
     count = (model.get("head") or {}).get("num_classes")
     if count is None:
         return
-    known = (model.get("data_preprocessor") or {}).get("num_classes")
+    inside = model.get("data_preprocessor")  # mmengine takes it from either place
+    preprocessor = f"{'model.' if inside else ''}data_preprocessor.num_classes"
+    known = (inside or cfg.get("data_preprocessor") or {}).get("num_classes")
     if known not in (None, count):
-        raise UserError(PREPROCESSOR, known, f"{count}, as {HEAD}", "set both")
+        raise UserError(preprocessor, known, f"{count}, as {HEAD}", "set both")
     first: tuple[str, list[str]] | None = None
     for data in _labelled(cfg, splits):
         key, folder = data.prefix("img_path")
@@ -42,7 +44,6 @@ def check_classes(cfg: Mapping, splits: Iterable[str]) -> None:
             _check_list(f"{data.key}.ann_file", data.ann_file, count)
             continue
         names = sorted(list_dir_or_file(folder, list_dir=True, list_file=False))
-        _check_count(key, folder, names, count, known is not None)
         if first and names != first[1]:
             name = sorted(set(names) ^ set(first[1]))[0]
             raise UserError(
@@ -51,6 +52,7 @@ def check_classes(cfg: Mapping, splits: Iterable[str]) -> None:
                 f"the class folders of {first[0]}; {name!r} is in one of them only",
                 "labels are the folders' places by name, so every split needs the same",
             )
+        _check_count(key, folder, names, count, preprocessor if known is not None else None)
         first = first or (folder, names)
     _check_topk(cfg, splits, count)
 
@@ -62,12 +64,14 @@ def _labelled(cfg: Mapping, splits: Iterable[str]) -> Iterator[DatasetConfig]:
             yield data
 
 
-def _check_count(key: str, folder: str, names: list[str], count: int, both: bool) -> None:
+def _check_count(
+    key: str, folder: str, names: list[str], count: int, preprocessor: str | None
+) -> None:
     if not names:
         fix = "put each class's images into a folder of its own"
         raise UserError(key, folder, "a folder of class folders; it has no folders", fix)
     if len(names) != count:
-        keys = (HEAD, PREPROCESSOR) if both else (HEAD,)
+        keys = (HEAD, preprocessor) if preprocessor else (HEAD,)
         few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise UserError(
             HEAD,
@@ -78,15 +82,16 @@ def _check_count(key: str, folder: str, names: list[str], count: int, both: bool
 
 
 def _check_list(key: str, path: str, count: int) -> None:
-    """The lines of a list are an image and its label."""
+    """The lines of a list are an image and its label, as mmpretrain splits them."""
     with open(path, encoding="utf-8") as lines:
         for line in lines:
-            label = re.search(r"\s(\d+)\s*$", line)
-            if line.strip() and (label is None or int(label[1]) >= count):
+            label = LISTED.fullmatch(line.strip())
+            if label is None or int(label[1]) >= count:
                 raise UserError(
                     key,
                     path,
-                    f"lines of an image and a label below {count}; one is {line.strip()!r}",
+                    f"lines of an image, a space and a label below {count}; one is "
+                    f"{line.rstrip()!r}",
                     f"correct the list or {HEAD}",
                 )
 

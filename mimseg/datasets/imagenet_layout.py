@@ -79,10 +79,11 @@ def _check_folders(labels: Part, scan: FolderScan, split: str) -> list[str]:
 def _check_list(labels: Part, scan: FolderScan, root: str, listed: str) -> None:
     """Note what is wrong with a list of images and labels."""
     with open(os.path.join(root, listed), encoding="utf-8") as lines:
-        rows = [line.split() for line in lines if line.strip()]
+        rows = [line.strip().rsplit(" ", 1) for line in lines]
     odd = [row for row in rows if len(row) != 2 or not row[1].isdigit() or int(row[1]) >= CLASSES]
     if odd or not rows:
-        told = f"{len(odd)} of {len(rows):,} lines are not NAME LABEL with labels to {CLASSES - 1}"
+        told = f"{len(odd)} of {len(rows):,} lines are not NAME LABEL, one space between, "
+        told += f"with labels to {CLASSES - 1}"
         labels.fail("wrong", f"{listed}: {told}")
         return
     labels.found = len({label for _, label in rows})

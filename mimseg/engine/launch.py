@@ -22,9 +22,6 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--init", metavar="X", help="checkpoint or work dir whose weights the backbone starts with"
     )
-    parser.add_argument(
-        "--trust", action="store_true", help="run code in the files of --init and load_from"
-    )
     args = parser.parse_args(argv)
 
     def run() -> None:
@@ -32,6 +29,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
         from mimseg.engine.stages import train_stages
 
         cfg = _config(args)
+        _check_start(args, cfg.get("load_from"))
         prepare_work_dir(cfg, args.work_dir, args.config, args.resume)
         if args.amp:
             use_amp(cfg)
@@ -58,7 +56,7 @@ def test_main(argv: Sequence[str] | None = None) -> int:
         cfg = _config(args)
         prepare_work_dir(cfg, args.work_dir, args.config, resume=True)
         check_config(cfg, ("test",))
-        test(cfg, args.checkpoint, args.amp, args.tta)
+        test(cfg, args.checkpoint, args.amp, args.tta, args.trust)
 
     return exit_code(run, STOPPED)
 
@@ -74,9 +72,22 @@ def _parser(description: str) -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="settings that replace the config's, such as optim_wrapper.optimizer.lr=1e-4",
     )
+    parser.add_argument(
+        "--trust", action="store_true", help="run code in the checkpoints named: know their origin"
+    )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser
+
+
+def _check_start(args: argparse.Namespace, load_from: str | None) -> None:
+    """Refuse what would have no effect."""
+    if args.init and load_from:
+        expected = "one of --init and load_from, which brings a backbone of its own"
+        raise UserError("--init", args.init, expected, "leave one out")
+    if args.trust and not (args.init or load_from or args.resume):
+        expected = "a checkpoint to trust: --init, load_from or --resume"
+        raise UserError("--trust", True, expected, "leave it out; a teacher has a trust of its own")
 
 
 def _config(args: argparse.Namespace) -> Config:

@@ -73,7 +73,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     Args:
         cfg: a full config; its `load_from` is a checkpoint or a work dir.
         resume: go on from the newest checkpoint that loads; a finished run returns its record.
-        trust: unpickle code in the file of `load_from`.
+        trust: unpickle code in the file of `load_from` and in the checkpoints of a resumed run.
 
     Returns:
         The record: config, seconds of this start, checkpoint (in the work dir), metrics.
@@ -87,15 +87,14 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
             print(f"{work_dir} is finished: nothing to do", flush=True)
             return record
     start = time.monotonic()
-    cfg.resume, start_from = False, None
-    if resume and (checkpoint := find_resumable(work_dir)):
+    cfg.resume = False
+    if resume and (checkpoint := find_resumable(work_dir, trust)):
         cfg.resume, cfg.load_from = True, str(checkpoint)
     elif cfg.get("load_from"):
-        cfg.load_from = path = resolve_checkpoint(cfg.load_from, "load_from")
-        state = read_checkpoint(path, trust, key="load_from")
-        start_from = {**state, "state_dict": weights_in(state, path, "load_from")}
+        cfg.load_from = resolve_checkpoint(cfg.load_from, "load_from")
     runner = build_runner(cfg)
-    runner.start = start_from
+    if cfg.get("load_from") and not cfg.resume:
+        runner.start = _start(runner, trust)
     last = _RunHook()
     runner.register_hook(last)
     check_views = getattr(_bare(runner.model), "check_views", None)
@@ -124,7 +123,9 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     return record
 
 
-def test(cfg: Config, checkpoint: str, amp: bool = False, tta: bool = False) -> dict:
+def test(
+    cfg: Config, checkpoint: str, amp: bool = False, tta: bool = False, trust: bool = False
+) -> dict:
     """Measure a checkpoint on the test split and write test.json in `cfg.work_dir`.
 
     Args:
@@ -132,6 +133,7 @@ def test(cfg: Config, checkpoint: str, amp: bool = False, tta: bool = False) -> 
         checkpoint: a file or a work dir.
         amp: run the model under bf16 autocast.
         tta: average predictions over the scales and flips of the config's `tta_pipeline`.
+        trust: unpickle code in the checkpoint.
 
     Raises:
         UserError: the config has none, or the checkpoint lacks tensors of the model, or their
@@ -141,7 +143,8 @@ def test(cfg: Config, checkpoint: str, amp: bool = False, tta: bool = False) -> 
     if tta:
         use_tta(cfg)
     path = resolve_checkpoint(checkpoint, "checkpoint")
-    state = read_checkpoint(path)
+    state = read_checkpoint(path, trust)
+    cfg.load_from, cfg.resume = None, False  # the Runner would load that over the checkpoint
     runner = build_runner(cfg)
     fix = "test a checkpoint that this config trained"
     weights = state.get("state_dict", state)
@@ -159,6 +162,17 @@ def test(cfg: Config, checkpoint: str, amp: bool = False, tta: bool = False) -> 
     if is_main_process():
         write_json(Path(cfg.work_dir) / "test.json", record)
     return record
+
+
+def _start(runner: Runner, trust: bool) -> dict:
+    """The weights that `load_from` names, as a checkpoint."""
+    path = runner.cfg.load_from
+    if hasattr(_bare(runner.model), "bank"):
+        expected = "nothing in a pretraining, which makes its own teachers"
+        fix = "--init starts the student with a backbone, --resume goes on with a run"
+        raise UserError("load_from", path, expected, fix)
+    state = read_checkpoint(path, trust, mmap=True, key="load_from")
+    return {"state_dict": weights_in(state, path, "load_from")}
 
 
 def _train(runner: Runner, cfg: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,7 +106,11 @@ def export(
     if dynamic:
         shapes[1] = (2, *(max(side, source.least) for side in (size[0] + 7, size[1] // 2 + 3)))
     images = [_draw(n, source.in_channels, side, normalize) for n, *side in shapes]
-    cases = [(x, _run(module, x)) for x in images]
+    try:
+        cases = [(x, _run(module, x)) for x in images]
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise UserError("--size", list(size), f"a size that the model takes ({reason})") from error
     names = output_names(source.what, cases[0][1])
     facts = source.facts | source.preprocessing.facts(normalize)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -156,3 +161,6 @@ def _check_out(out: Path, force: bool) -> None:
         raise UserError(
             "OUT", str(out), "a file that is not there yet", "--force replaces it, or name another"
         )
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError("OUT", str(out), f"a file that can be written; {there} takes none")

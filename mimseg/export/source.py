@@ -16,6 +16,7 @@ from torch import nn
 from mimseg import __version__
 from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
 from mimseg.checkpoints.loader import load_backbone, weights_in
+from mimseg.checkpoints.report import shorten
 from mimseg.checkpoints.whole import load_whole
 from mimseg.engine.prepare import check_types
 from mimseg.errors import UserError, unknown_type_told
@@ -79,7 +80,11 @@ class Source:
         path = resolve_checkpoint(checkpoint, _KEY)
         facts = dict(what=what, config=Path(cfg.filename or "").name, checkpoint=Path(path).name)
         if what == "features":
-            load_backbone(model, path, trust=trust, key=_KEY)
+            missing = set(load_backbone(model, path, trust=trust, key=_KEY).missing)
+            if new := sorted(missing - {"mask_token"}):
+                expected = f"weights of the whole backbone; the file has no {shorten(new, 3)}"
+                fix = "turn off in the config what was not trained, with --cfg-options"
+                raise UserError(_KEY, path, expected, fix)
         else:
             facts |= _load_whole(model, path, trust)
         return cls(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mimseg.checkpoints.files import first_tensors, read_checkpoint
+from mimseg.checkpoints.files import UntrustedCheckpoint, first_tensors, read_checkpoint
 from mimseg.checkpoints.prefix import prefix_hits
 from mimseg.checkpoints.report import shorten
 from mimseg.errors import UserError
@@ -43,16 +44,21 @@ def read_weights(path: str, trust: bool = False) -> tuple[dict[str, Tensor], str
     Raises:
         UserError: no such file, no tensors in it, or code in it without `trust`.
     """
-    try:
+    with trust_told():
         checkpoint = read_checkpoint(path, trust, key=KEY)
-    except UserError as error:
-        if not error.fix.startswith("if you trust"):
-            raise
-        fix = "if you trust its origin, set teacher.trust=True"
-        raise type(error)(error.key, error.value, error.expected, fix) from error
     if found := first_tensors(checkpoint, _CONTAINERS):
         return found, file_digest(path)
     raise UserError(KEY, path, f"a file with weights; it holds {shorten(map(str, checkpoint))}")
+
+
+@contextmanager
+def trust_told() -> Iterator[None]:
+    """Within the block, name the teacher's own option in the error of a file with code in it."""
+    try:
+        yield
+    except UntrustedCheckpoint as error:
+        fix = "if you trust its origin, set teacher.trust=True"
+        raise UntrustedCheckpoint(error.key, error.value, error.expected, fix) from error
 
 
 def file_digest(path: str) -> str:

@@ -13,7 +13,7 @@ from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.errors import UserError
 from mimseg.registry import MODELS
 from mimseg.teachers.base import Teacher
-from mimseg.teachers.hub import file_digest
+from mimseg.teachers.hub import file_digest, trust_told
 from mimseg.teachers.taps import cls_attention
 
 
@@ -93,13 +93,14 @@ class ViTTeacher(Teacher):
         from mimseg.checkpoints.loader import load_backbone
 
         path = Path(resolve_checkpoint(self.init, "teacher.init"))
-        load_backbone(
-            self.backbone,
-            str(path),
-            trust=self.trust,
-            key="teacher.init",
-            extra_layers=self.depth is not None,
-        )
+        with trust_told():
+            load_backbone(
+                self.backbone,
+                str(path),
+                trust=self.trust,
+                key="teacher.init",
+                extra_layers=self.depth is not None,
+            )
         self.sha256 = file_digest(str(path))
 
     def check_layers(self, layers: frozenset[int]) -> None:

@@ -177,6 +177,8 @@ def test_imagenet_validation_as_it_is_packed(imagenet):
     (imagenet / "meta/val.txt").write_text("\n".join(rows))
     report = check_data(str(imagenet))
     assert report.complete and "val_dataloader.dataset.ann_file=meta/val.txt" in str(report)
+    (imagenet / "meta/val.txt").write_text("\n".join([rows[0].replace(" ", "\t"), *rows[1:]]))
+    assert "1 of 8 lines are not NAME LABEL, one space between" in str(check_data(str(imagenet)))
     (imagenet / "meta/val.txt").write_text("\n".join([*rows, "none.JPEG 3"]))
     assert "1 of 9 images listed are not there" in str(check_data(str(imagenet)))
     (imagenet / "meta/val.txt").write_text("\n".join([*rows, "none.JPEG 1000"]))

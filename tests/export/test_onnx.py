@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -205,6 +206,13 @@ def test_the_check_fails(tmp_path, monkeypatch):
     assert compare(path, [(x, (x + 1,))]) is None
 
 
+def test_features_that_were_not_trained_are_refused(case, capsys):
+    argv = [*case(CLASSIFIER)[1], "--what", "features"]
+    assert export_main([*argv, "--cfg-options", "model.backbone.layer_scale=0.1"]) == 2
+    assert "the file has no layers.0.attn.gamma1" in capsys.readouterr().err
+    assert not Path(argv[2]).exists()
+
+
 def test_bad_input(case, tmp_path, capsys):
     _, (config, run, out) = case(CLASSIFIER)
     (tmp_path / "folder.onnx").mkdir()
@@ -220,6 +228,7 @@ def test_bad_input(case, tmp_path, capsys):
     for argv, told in [
         ([config, run, str(tmp_path / "a.pt")], "ends in .onnx"),
         ([config, run, str(tmp_path / "folder.onnx")], "a folder is there"),
+        ([config, run, f"{config}/a.onnx"], f"{config} takes none"),
         ([str(tmp_path / "no.py"), run, out], "a config file"),
         ([config, str(tmp_path / "nowhere"), out], "nothing is there"),
         ([config, str(tmp_path / "empty"), out], "this folder has none that loads"),

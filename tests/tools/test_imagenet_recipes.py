@@ -259,6 +259,10 @@ def test_class_folders_are_compared(tmp_path):
     check_classes(classifier(tmp_path, 9, train=train | dict(with_label=False)), ("train",))
     with pytest.raises(UserError, match="'b' is in one of them only"):
         check_classes(classifier(tmp_path, train=train, val=val), ("train", "val"))
+    write_images(tmp_path / "fewer", ["a", "c"], 1)
+    with pytest.raises(UserError, match="'b' is in one of them only"):
+        fewer = dict(data_prefix="fewer")
+        check_classes(classifier(tmp_path, train=train, val=fewer), ("train", "val"))
     with pytest.raises(UserError, match="it has no folders"):
         check_classes(classifier(tmp_path, train=dict(data_prefix="val/a")), ("train",))
     os.mkdir(tmp_path / "train" / ".hidden")  # mmpretrain takes it for a class
@@ -269,7 +273,19 @@ def test_class_folders_are_compared(tmp_path):
     with pytest.raises(UserError, match=r"label below 3; one is 'c/0.png 3'"):
         check_classes(classifier(tmp_path, train=listed), ("train",))
     check_classes(classifier(tmp_path, 4, train=listed), ("train",))
+    for odd in ("a/0.png\t0", "a/0.png 0\n\nc/0.png 1"):  # mmpretrain splits at one space
+        (tmp_path / "list.txt").write_text(odd + "\n")
+        with pytest.raises(UserError, match="an image, a space and a label below 4"):
+            check_classes(classifier(tmp_path, 4, train=listed), ("train",))
     few = classifier(tmp_path, val=val)
     few.val_evaluator = dict(type="Accuracy", topk=(1, 5))
     with pytest.raises(UserError, match=r"val_evaluator.topk = \(1, 5\)"):
+        check_classes(few, ("val",))
+    few.val_evaluator = [dict(type="SingleLabelMetric"), dict(type="Accuracy", topk=(1, 5))]
+    with pytest.raises(UserError, match=r"--cfg-options val_evaluator.1.topk=1"):
+        check_classes(few, ("val",))
+    few.merge_from_dict({"val_evaluator.1.topk": 1})
+    check_classes(few, ("val",))
+    few.data_preprocessor = dict(num_classes=1000)  # mmengine puts it into the model
+    with pytest.raises(UserError, match="^data_preprocessor.num_classes = 1000: expected 3"):
         check_classes(few, ("val",))

@@ -167,11 +167,14 @@ def test_load_from_starts_with_the_whole_model(pretrained, scenes, tmp_path, cap
     after = read_checkpoint(third / "iter_3.pth")["state_dict"]
     assert torch.equal(after["backbone.pos_embed"], before["backbone.pos_embed"])
 
+    sick = before | {"decode_head.conv_seg.bias": torch.full((10,), torch.nan)}
+    torch.save({"state_dict": sick}, tmp_path / "sick.pth")
     alone = {n.removeprefix("backbone."): v for n, v in before.items() if n.startswith("backbone.")}
     torch.save(alone, tmp_path / "alone.pth")
     torch.save({"state_dict": before, "args": Namespace(lr=1)}, tmp_path / "code.pth")
     argv = [SEG, "--work-dir", str(tmp_path / "new"), *still]
-    for file, told in (("alone.pth", "--init"), ("code.pth", "--trust"), ("no.pth", "no.pth")):
+    refused = {"alone.pth": "--init", "code.pth": "--trust", "no.pth": "no.pth", "sick.pth": "NaN"}
+    for file, told in refused.items():
         assert train_main([*argv, f"load_from={tmp_path / file}"]) == 2
         error = capsys.readouterr().err
         assert "load_from" in error and told in error
@@ -180,6 +183,46 @@ def test_load_from_starts_with_the_whole_model(pretrained, scenes, tmp_path, cap
     command += ["--init", str(tmp_path / "code.pth")]
     assert train_main(command) == 2 and "--trust" in capsys.readouterr().err
     assert train_main([*command, "--trust"]) == 0
+    for options in ([f"load_from={first}", "--init", str(first)], ["--trust"]):
+        assert train_main([*argv, *options]) == 2
+        assert f"error: {options[-2] if len(options) > 1 else '--trust'}" in capsys.readouterr().err
+
+
+def test_a_work_dir_whose_checkpoint_holds_code(pretrained, scenes, tmp_path, capsys):
+    """It is named like another; the flag that trusts a file trusts it."""
+    options = ["--cfg-options", f"data_root={scenes}", *DENSE]
+    argv = [SEG, "--work-dir", str(tmp_path / "run"), "--init", str(pretrained), *options]
+    assert train_main(argv) == 0
+    state = read_checkpoint(path := tmp_path / "run/iter_3.pth")
+    torch.save(state | {"args": Namespace(lr=1)}, path)
+    again = [SEG, "--work-dir", str(tmp_path / "new"), "--init", str(tmp_path / "run"), *options]
+    resume = [*argv[:3], "--resume", *options, "train_cfg.max_iters=4"]
+    for command in (again, resume):
+        assert train_main(command) == 2 and "--trust" in capsys.readouterr().err
+        assert train_main([*command, "--trust"]) == 0
+    test = [SEG, str(tmp_path / "run/iter_3.pth"), "--work-dir", str(tmp_path / "test"), *options]
+    assert run_test(test) == 2 and "--trust" in capsys.readouterr().err
+    assert run_test([*test, "--trust"]) == 0
+
+
+def test_load_from_is_not_what_is_tested(scenes, tmp_path):
+    options = ["--cfg-options", f"data_root={scenes}", *DENSE]
+    for name, seed in (("a", 1), ("b", 2)):
+        argv = [SEG, "--work-dir", str(tmp_path / name), *options, f"randomness.seed={seed}"]
+        assert train_main(argv) == 0
+    test = [SEG, str(tmp_path / "a"), "--work-dir", str(tmp_path / "a"), *options]
+    found = []
+    for extra in ([], [f"load_from={tmp_path / 'b'}"]):
+        assert run_test([*test, *extra]) == 0
+        found.append(json.loads((tmp_path / "a/test.json").read_text())["metrics"])
+    assert found[0] == found[1]
+
+
+def test_a_pretraining_takes_no_load_from(pretrained, scenes, tmp_path, capsys):
+    argv = [DBOT, "--work-dir", str(tmp_path), "--cfg-options", f"data_root={scenes}/unlabelled"]
+    assert train_main([*argv, *PRETRAIN, f"load_from={pretrained / 'stage2'}"]) == 2
+    error = capsys.readouterr().err
+    assert "load_from" in error and "--init starts the student" in error
 
 
 def test_amp_selects_our_wrapper(monkeypatch):
