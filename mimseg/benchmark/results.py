@@ -126,6 +126,8 @@ def headline(summary: list[Row], tasks: list[Row]) -> str:
         for init in dict.fromkeys(row["init"] for row in rows)
     ]
     text = "; ".join(clauses)
+    if others := [base for base in dict.fromkeys(row["base"] for row in rows) if base != RANDOM]:
+        text = f"compared with {_join(others)}, {text}"
     if any(row["verdict"] == "one seed" for row in rows):
         text = f"In one seed, {text}"
     return f"{text[0].upper()}{text[1:]}."

@@ -57,6 +57,11 @@ def test_the_sentence_says_what_the_numbers_say(other, verdict, words):
     assert f"{place} the spread of" in sentence
 
 
+def test_the_sentence_names_what_it_compares_with_where_random_was_not_run():
+    said = headline(summarise(rows(dbot=[40.0, 41.0], mae=[44.0, 46.0])), TASKS)
+    assert said == "Compared with dbot, pretraining with mae improves segmentation by 4.5 mIoU."
+
+
 def test_one_seed_has_no_spread_and_is_said_to():
     summary = summarise(rows(random=[40.0], mae=[45.0]))
     assert summary[1]["verdict"] == "one seed" and summary[0]["spread"] is None
