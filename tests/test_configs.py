@@ -305,4 +305,5 @@ def step(cfg):
         after = (last + "attn.proj.", last + "ln2.", last + "ffn.", "backbone.ln1.")
         expected = [name for name in before if name.startswith(after)]
         assert expected
-    assert [name for name in stuck if name.startswith("backbone.")] == expected
+    # beside them a small image leaves the coarsest levels of a pyramid to nobody
+    assert [name for name in stuck if name.startswith(("backbone.", "objectives."))] == expected

@@ -12,8 +12,7 @@ optim_wrapper = dict(
     type='mimseg.AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
     constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.7, custom_keys={'rel_pos': dict(decay_mult=1.0)}),  # as its code
+    paramwise_cfg=dict(layer_decay_rate=0.7),
 )
 # 100 epochs of 118000 images in batches of 64; steps after 88.9 and 96.3 of them
 param_scheduler = [

@@ -17,8 +17,7 @@ optim_wrapper = dict(
     type='mimseg.AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
     constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.9, custom_keys={'rel_pos': dict(decay_mult=1.0)}),  # as its code
+    paramwise_cfg=dict(layer_decay_rate=0.9),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=250),

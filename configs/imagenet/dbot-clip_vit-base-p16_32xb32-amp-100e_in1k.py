@@ -11,11 +11,7 @@ optim_wrapper = dict(
     # the rate itself, at batch 1024; no clipping
     optimizer=dict(type='AdamW', lr=2e-4, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.65,
-        # BEiT's code decays the tables too
-        custom_keys={'relative_position_bias_table': dict(decay_mult=1.0)},
-    ),
+    paramwise_cfg=dict(layer_decay_rate=0.65),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=20, convert_to_iter_based=True),
@@ -26,4 +22,3 @@ param_scheduler = [
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100)
 auto_scale_lr = dict(base_batch_size=1024)
-randomness = dict(diff_rank_seed=True)  # each rank draws its own mixup and drop path

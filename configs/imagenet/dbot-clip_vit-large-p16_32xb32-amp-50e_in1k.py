@@ -14,11 +14,7 @@ optim_wrapper = dict(
     # the rate itself, at batch 1024; no clipping
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(
-        layer_decay_rate=0.8,
-        # BEiT's code decays the tables too
-        custom_keys={'relative_position_bias_table': dict(decay_mult=1.0)},
-    ),
+    paramwise_cfg=dict(layer_decay_rate=0.8),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=5, convert_to_iter_based=True),
@@ -29,4 +25,3 @@ param_scheduler = [
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50)
 auto_scale_lr = dict(base_batch_size=1024)
-randomness = dict(diff_rank_seed=True)  # each rank draws its own mixup and drop path

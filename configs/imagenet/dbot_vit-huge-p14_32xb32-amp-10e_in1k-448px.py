@@ -29,4 +29,3 @@ param_scheduler = [
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10)
 auto_scale_lr = dict(base_batch_size=1024)
-randomness = dict(diff_rank_seed=True)  # each rank draws its own mixup and drop path

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace, root: Path, command: str) -> int:
     for cell in todo:
         print(f"\n{cell.title}", flush=True)
         rows = measure(cell, args.steps, args.warmup, progress)
-        print(f"  {difference_text(cell, rows[0]['differences'])}")
+        print(f"  {difference_text(cell, *(row['differences'] for row in rows))}")
         for row in rows:
             step, rate, peak = summary(row)
             print(f"  {row['model']:30} {step} s a step, {rate} images/s, peak {peak or 'unknown'}")

@@ -78,9 +78,9 @@ class Side:
         kind = AmpOptimWrapper if self.cell.dtype == "bf16" else OptimWrapper
         self.optim_wrapper = kind(optimizer)
 
-    def save_outputs(self, path: Path) -> None:
-        """Save what `differences` compares."""
-        torch.save(self._outputs(), path)
+    def save_outputs(self, path: Path, exact: bool = False) -> None:
+        """Save what `differences` compares; `exact` computes it in float32 whatever the type."""
+        torch.save(self._outputs(exact), path)
 
     def differences(self, path: Path) -> dict[str, float]:
         """The largest difference to the saved outputs, over the largest value of each tensor.
@@ -93,10 +93,11 @@ class Side:
         ours = self._outputs()
         return {kind: _largest(ours[kind], theirs[kind]) for kind in theirs}
 
-    def _outputs(self) -> dict[str, list[Tensor]]:
+    def _outputs(self, exact: bool = False) -> dict[str, list[Tensor]]:
+        wrapper = OptimWrapper(self.optim_wrapper.optimizer) if exact else self.optim_wrapper
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         torch.manual_seed(0)
-        with self.optim_wrapper.optim_context(self.model):
+        with wrapper.optim_context(self.model):
             data = self.model.data_preprocessor(copy.deepcopy(self.batch), True)
             levels = self.model.extract_feat(data["inputs"])
             heads = self.task.head_outputs(self.model, levels)
@@ -109,7 +110,7 @@ class Side:
         with torch.no_grad():
             for buffer, before in zip(self.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-        loss = self.step(0)["loss"]
+        loss = self._train_step(0, wrapper)["loss"]
         values = [tensor.detach().cpu() for tensor in outputs]
         return {
             "maps": values[: len(levels)],
@@ -130,11 +131,14 @@ class Side:
         Returns:
             `seconds` and the `loss`.
         """
+        return self._train_step(seed, self.optim_wrapper)
+
+    def _train_step(self, seed: int, wrapper: OptimWrapper) -> dict[str, float]:
         data = copy.deepcopy(self.batch)
         torch.manual_seed(seed)
         self._wait()
         start = time.perf_counter()
-        logged = self.model.train_step(data, self.optim_wrapper)
+        logged = self.model.train_step(data, wrapper)
         self._wait()
         return {"seconds": time.perf_counter() - start, "loss": float(logged["loss"].detach())}
 

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from mimseg.checkpoints.families import NAMES, OWN_ANCHOR
 from mimseg.checkpoints.files import first_tensors, read_checkpoint, resolve_checkpoint
 from mimseg.checkpoints.prefix import dense_heads, find_prefix, is_teacher
-from mimseg.checkpoints.recognise import from_mmpretrain, has_own_names, recognise
+from mimseg.checkpoints.recognise import (
+    from_mmpretrain,
+    has_own_names,
+    not_known,
+    own_backbone,
+    recognise,
+    strange_names,
+)
 from mimseg.checkpoints.report import LoadReport, layer_indices, shorten
 from mimseg.checkpoints.shape import shape_of
 from mimseg.errors import UserError
@@ -84,6 +91,15 @@ def load_backbone(
     # without a prefix, the other modules of the file cannot be told from the backbone's extras
     unexpected = [name for name in state if name not in own]
     _check_architecture(key, path, prefix, own, state, weights, missing, unexpected, pretrained)
+    fresh = [name for name in missing if not name.startswith("ln2.")]  # ln2: of the pooled tokens
+    if fresh and getattr(module, "frozen", False):
+        fix = ", or set backbone.final_norm=False" if "ln1.weight" in fresh else ""
+        raise UserError(
+            key,
+            path,
+            f"all weights of a frozen backbone; the file lacks {prefix}{shorten(fresh)}",
+            f"name the pretraining's checkpoint{fix}",
+        )
 
     module.load_state_dict({name: state[name] for name in matched}, strict=False)
     report = LoadReport(
@@ -97,8 +113,9 @@ def load_backbone(
         family="" if found is None else str(found.family),
         heads=tuple(dense_heads(weights)),
     )
-    changed = [n for n in missing + unexpected if n.startswith(("pos_embed", "cls_token"))]
+    changed = [n for n in missing + unexpected if n.startswith(("pos_embed", "cls_token", "ln1."))]
     changed += [n for n in unexpected if n.startswith((*_ESSENTIAL, "rel_pos_bias"))]
+    changed += _strange(own, state, prefix)
     text = f"{report}\n  it was pretrained as {pretrained}" if changed else str(report)
     level = logging.WARNING if changed or report.heads else logging.INFO
     print_log(text, logger or "current", level)
@@ -124,6 +141,11 @@ def _without_cls_row(state: dict[str, Tensor], own: dict[str, Tensor]) -> list[s
         return []
     state["pos_embed"] = table[:, 1:]
     return ["pos_embed"]
+
+
+def _strange(own: Iterable[str], state: dict[str, Tensor], prefix: str) -> list[str]:
+    """What the file's backbone has and no mimseg.ViT; nothing where the module is none."""
+    return strange_names(own_backbone(state, prefix)[0]) if OWN_ANCHOR in own else []
 
 
 def _no_backbone(key: str, path: str, weights: dict[str, Tensor]) -> UserError:
@@ -156,6 +178,8 @@ def _check_architecture(
 
     ours, theirs = layer_indices(own), layer_indices(state)
     shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
+    if (shapes or lacking) and (strange := _strange(own, state, prefix)):
+        raise not_known(key, path, "our names", [prefix + name for name in strange])
     if shapes:
         name = min(shapes, key=lambda n: not n.startswith("patch_embed."))  # the most telling one
         here, there = tuple(own[name].shape), tuple(state[name].shape)
@@ -175,7 +199,10 @@ def _check_architecture(
         )
     if lacking:
         raise UserError(
-            key, path, f"all weights of the blocks; the file lacks {prefix}{shorten(lacking)}"
+            key,
+            path,
+            f"all weights of the blocks; the file lacks {prefix}{shorten(lacking)}",
+            "name a whole checkpoint of a pre-norm ViT whose layers have biases",
         )
     extra = [n for n in unexpected if n.startswith(_ESSENTIAL) and not _has(n, _MAY_BE_DROPPED)]
     if extra:

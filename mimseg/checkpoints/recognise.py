@@ -21,7 +21,14 @@ _BACKBONE_PART = re.compile(
     r"|cls_token|\w*_tokens?|rope\w*|rel_pos\w*|shared_position_bias|(pre_)?(norm|ln|layernorm)\w*)"
     r"(\.|$)"
 )
-_OWN_PART = re.compile(r"(\w+_token|pos_embed|patch_embed|layers\.\d+\.(ln|attn|ffn)|ln1)")
+_KIND = "(weight|bias)"
+_OWN_NAME = re.compile(
+    rf"cls_token|mask_token|pos_embed|patch_embed\.projection\.{_KIND}|ln[12]\.{_KIND}"
+    r"|rel_pos_bias\.relative_position_bias_table|layers\.\d+\.("
+    rf"ln[12]\.{_KIND}|attn\.((qkv|proj)\.{_KIND}|gamma1\.weight|rel_pos_[hw])"
+    r"|attn\.relative_position_bias_table"
+    rf"|ffn\.(layers\.(0\.0|1)\.{_KIND}|gamma2\.weight))"
+)
 _BLOCK = re.compile(r"((?:.*\.)?layers\.\d+\.)(.+)")
 _MMPRETRAIN = {"gamma_1": "attn.gamma1.weight", "gamma_2": "ffn.gamma2.weight"}
 
@@ -78,13 +85,14 @@ def recognise(
     inside = {place: usable[name] for name, place in places.items()}
     if anchor == OWN_ANCHOR:
         family = next(f for f in FAMILIES if f.anchor == anchor and f.fits(usable))
-        state, rest, unknown = *_own(inside, prefix), {}
+        state, rest = own_backbone(inside, prefix)
+        unknown = strange_names(state)
     else:
         family = next(f for f in FAMILIES if f.anchor == anchor and f.fits(inside))
         state, rest, unknown = _renamed(inside, family)
     if unknown or not any(name.startswith("layers.") for name in state):
-        strange = unknown or [n for n in inside if not _OWN_PART.match(n)] or inside
-        raise _not_known(key, source, family, [prefix + name for name in strange])
+        strange = unknown or strange_names(inside) or inside
+        raise not_known(key, source, str(family), [prefix + name for name in strange])
     if wanted != "auto" and wanted not in family.names:
         raise UserError(
             "--from",
@@ -101,6 +109,11 @@ def recognise(
 def has_own_names(names: Iterable[str]) -> bool:
     """Whether one of the names is our (and mmpretrain's) patch embedding's."""
     return any(n == OWN_ANCHOR or n.endswith(f".{OWN_ANCHOR}") for n in names if not is_teacher(n))
+
+
+def strange_names(names: Iterable[str]) -> list[str]:
+    """Those of a backbone's names, ours or mmpretrain's, that no mimseg.ViT has."""
+    return [name for name in names if not _OWN_NAME.fullmatch(name)]
 
 
 def from_mmpretrain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -136,7 +149,9 @@ def _find_anchor(names: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
-def _own(inside: dict[str, Tensor], prefix: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def own_backbone(
+    inside: dict[str, Tensor], prefix: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The backbone, and what lies beside it where nothing but the names tells them apart."""
     rest = {n: v for n, v in inside.items() if not prefix and not _BACKBONE_PART.match(n)}
     return from_mmpretrain({n: v for n, v in inside.items() if n not in rest}), rest
@@ -175,11 +190,13 @@ def _with_cls_row(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state | {"pos_embed": torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)}
 
 
-def _not_known(key: str, source: str, family: Family, names: list[str]) -> UserError:
+def not_known(key: str, source: str, family: str, names: list[str]) -> UserError:
+    """The error for a transformer with weights that no mimseg.ViT has."""
     return UserError(
         key,
         source,
         f"a ViT that mimseg.ViT can be; by its patch embedding it is of {family}; "
         f"but the first unknown keys are {shorten(names, 3)}",
-        "another architecture (registers, gated MLPs, pre-norm, hierarchical) does not load",
+        "another architecture (registers, distillation token, gated MLPs, pre-norm, hierarchical) "
+        "does not load",
     )

@@ -16,6 +16,7 @@ from mimseg.datasets.folder_check import check_folder, empty_files, require_path
 from mimseg.errors import UserError
 
 WHOLE = 32 << 20  # bytes: larger files are scanned for what is needed instead of parsed
+LISTED = 8 << 20  # bytes that the categories of such a file lie within
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 CATEGORIES = re.compile(rb'"categories"\s*:\s*')
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -75,10 +76,11 @@ def _scan(path: str) -> tuple[list[str], list[str]]:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         files = [json.loads(match[1]) for match in FILE_NAME.finditer(content)]
         start = CATEGORIES.search(content)
-        end = content.find(b"]", start.end()) if start else -1
-        if end < 0:
+        if not start:
             raise ValueError("no categories found")
-        names = [category["name"] for category in json.loads(content[start.end() : end + 1])]
+        listed = content[start.end() : start.end() + LISTED].decode(errors="ignore")
+        categories, _ = json.JSONDecoder().raw_decode(listed)
+        names = [category["name"] for category in categories]
     return files, names
 
 

@@ -15,7 +15,7 @@ from mimseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 _KEYS = ("layer_decay_rate", "decay_embeddings", "custom_keys")
 _CUSTOM_KEYS = ("lr_mult", "decay_mult")
 _TOKENS = ("cls_token", "mask_token", "dist_token", "reg_token", "register_tokens")
-_POSITIONS = ("pos_embed", "rel_pos", "relative_position_bias_table")
+_POSITIONS = "pos_embed"
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -27,15 +27,16 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     the blocks, heads included (BEiT, arXiv 2106.08254, appendix). Parameters of one depth, learning
     rate and weight decay share a group. Classifiers, segmentors, detectors and pretraining alike.
 
-    Biases, norms, layer scales, all other 1-D parameters, tokens, position embeddings and relative
-    position tables get no weight decay. Frozen parameters are left out.
+    Biases, norms, layer scales, all other 1-D parameters, tokens and position embeddings get no
+    weight decay. Tables of relative positions do, as in the codes of BEiT, BEiT v2 and ViTDet.
+    Frozen parameters are left out.
 
     `paramwise_cfg` takes:
 
     - layer_decay_rate: in (0, 1]; 1 (the default) means no decay by layer.
-    - decay_embeddings: True gives tokens, position embeddings and tables weight decay, as the
-      official codes of BEiT, MAE and dBOT do in segmentation and detection, where their test by
-      name misses the prefix "backbone.". Default False.
+    - decay_embeddings: True gives tokens and position embeddings weight decay, as the official
+      codes of BEiT, MAE and dBOT do in segmentation and detection, where their test by name misses
+      the prefix "backbone.". Default False.
     - custom_keys: {part of a name: dict(lr_mult=..., decay_mult=...)}; the longest part that fits
       wins. lr_mult multiplies the layer's rate. decay_mult, where given, takes the place of the
       rules on weight decay.
@@ -128,7 +129,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         exempt = param.ndim <= 1 or name.endswith(".bias")
         if not self.paramwise_cfg.get("decay_embeddings", False):
             exempt = exempt or name.rpartition(".")[2] in _TOKENS or "gamma" in name
-            exempt = exempt or any(part in name for part in _POSITIONS)
+            exempt = exempt or _POSITIONS in name
         return 0.0 if exempt else self.base_wd
 
     def _table(self, groups: list[tuple[tuple, dict]]) -> str:
@@ -149,17 +150,27 @@ def check_floors(schedulers: Iterable[_ParamScheduler]) -> None:
     """See that no scheduler lifts a parameter group above the learning rate it starts from.
 
     mmengine's `eta_min` is one number for all groups: those of a decayed layer that start below it
-    would rise to it instead of falling.
+    would rise to it instead of falling. So is OneCycleLR's `eta_max`, which lifts all to one rate.
 
     Args:
         schedulers: as built, in the order of the config's `param_scheduler`.
 
     Raises:
-        UserError: naming param_scheduler[i].eta_min and the smallest group's rate.
+        UserError: naming param_scheduler[i].eta_min or .eta_max and the smallest group's rate.
     """
     for index, scheduler in enumerate(schedulers):
+        if scheduler.param_name != "lr":
+            continue
+        rates = [group.get("lr_scale", 1.0) for group in scheduler.optimizer.param_groups]
+        if hasattr(scheduler, "eta_max") and min(rates) < max(rates):
+            raise UserError(
+                f"param_scheduler[{index}].eta_max",
+                scheduler.eta_max,
+                "a schedule that scales every group's own rate; all groups would rise to this one",
+                "LinearLR and then CosineAnnealingLR, or layer_decay_rate=1",
+            )
         floor = getattr(scheduler, "eta_min", None)
-        if floor is None or scheduler.param_name != "lr":
+        if floor is None:
             continue
         lowest, highest = min(scheduler.base_values), max(scheduler.base_values)
         if floor > lowest:

@@ -74,7 +74,12 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
         for key in ("max_epochs", "max_iters"):
             length = own.train_cfg.get(key)
             if length is not None and (not isinstance(length, int) or length < 1):
-                raise UserError(f"{where}: train_cfg.{key}", length, "a whole number from 1")
+                raise UserError(
+                    f"{where}: train_cfg.{key}",
+                    length,
+                    "a whole number from 1",
+                    f"the stage's options={{'train_cfg.{key}': N}}, or leave the stage out",
+                )
         if own.get("randomness") and own.randomness.get("seed") is not None:
             own.randomness.seed += number
         for key in ("teacher", "optimizer"):

@@ -18,7 +18,7 @@ class DecoderHead(Head):
 
     Visible tokens are projected, mask tokens fill the holes, fixed sine-cosine positions are added
     and the whole sequence, CLS included, goes through transformer blocks. The last projection is
-    computed at the chosen positions alone.
+    computed at the chosen positions alone. Where the student drops nothing there is no mask token.
 
     A decoder with other blocks overrides `_block` and `forward`.
 
@@ -65,6 +65,18 @@ class DecoderHead(Head):
     def _block(self, *args: int, **options: float) -> nn.Module:
         return TransformerBlock(*args, **options)
 
+    def check(
+        self,
+        backbone: nn.Module,
+        positions: str,
+        masked: bool,
+        teacher: nn.Module | None = None,
+    ) -> None:
+        """Let the mask token go where no patch is dropped: DDP would wait for its gradient."""
+        super().check(backbone, positions, masked, teacher)
+        if not masked or backbone.mask_mode != "drop":
+            self.mask_token = None
+
     def init_weights(self) -> None:
         """Xavier uniform for linear layers, normal with std 0.02 for the mask token (MAE)."""
         for module in self.modules():
@@ -74,7 +86,8 @@ class DecoderHead(Head):
             elif isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
-        nn.init.normal_(self.mask_token, std=0.02)
+        if self.mask_token is not None:
+            nn.init.normal_(self.mask_token, std=0.02)
         self._is_init = True
 
     def forward(self, student: StudentOutput, positions: Tensor) -> Tensor:
@@ -84,7 +97,7 @@ class DecoderHead(Head):
             full = self.mask_token.expand(x.shape[0], student.length, -1)
             kept = student.kept[..., None].expand(-1, -1, x.shape[2])
             x = full.scatter(1, kept, x.to(full.dtype))
-        x = x + self._position(student.grid, self.mask_token)
+        x = x + self._position(student.grid, self.embed.weight)
         first = x.new_zeros(x.shape[0], 1, x.shape[2])
         if student.cls is not None:
             first = self.embed(student.cls)[:, None]

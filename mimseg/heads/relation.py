@@ -77,17 +77,25 @@ class RelationHead(Head):
     ) -> None:
         """Refuse a student that drops patches: the teacher's relations are among all of them.
 
-        Refuse head counts that differ as well.
+        Refuse head counts that differ as well, a teacher whose width `num_heads` does not divide,
+        and a CLS token on one side alone.
         """
         if masked and backbone.mask_mode == "drop":
             self._refuse_dropped()
         backbone.block_index(self.student_layer)
         if teacher is not None:
             teacher.check_layers(frozenset({self.teacher_layer}))
-        theirs = None if teacher is None else teacher.head_count(self.teacher_layer)
-        ours = backbone.layers[self.student_layer].attn.num_heads
-        if self.num_heads is None and theirs is not None and theirs != ours:
-            self._refuse_heads(ours, theirs)
+        if teacher is None:
+            return
+        if (shape := teacher.head_shape(self.teacher_layer)) is not None:
+            heads, width = shape
+            ours = backbone.layers[self.student_layer].attn.num_heads
+            self._expect_divisor(heads * width, "the teacher")
+            if self.num_heads is None and heads != ours:
+                self._refuse_heads(ours, heads)
+            tokens = [backbone.cls_token is not None, "cls" in teacher.offers]
+            if tokens[0] != tokens[1]:
+                self._refuse_tokens(*("with a CLS token" if one else "without" for one in tokens))
 
     def forward(self, student: StudentOutput, positions: Tensor) -> Tensor:
         """Logits (N, R, heads, 1 + L) of the queries at the positions; L keys without CLS.
@@ -112,12 +120,7 @@ class RelationHead(Head):
         if heads != logits.shape[3]:
             self._refuse_heads(heads, logits.shape[3])
         if keys != logits.shape[4]:
-            raise UserError(
-                "backbone.with_cls_token",
-                f"{keys} tokens",
-                f"as many as the teacher's {logits.shape[4]}",
-                "give both a CLS token or neither",
-            )
+            self._refuse_tokens(f"{keys} tokens", str(logits.shape[4]))
         return logits
 
     def _relations(self, qkv: QKV, length: int) -> Tensor:
@@ -138,7 +141,10 @@ class RelationHead(Head):
     def _expect_divisor(self, width: int, side: str) -> None:
         if self.num_heads is not None and width % self.num_heads:
             raise UserError(
-                "head.num_heads", self.num_heads, f"a divisor of {side}'s width, {width}"
+                "head.num_heads",
+                self.num_heads,
+                f"a divisor of {side}'s width, {width}",
+                "a count that divides both widths, or None to keep the heads they have",
             )
 
     def _refuse_heads(self, ours: int, theirs: int) -> None:
@@ -147,6 +153,15 @@ class RelationHead(Head):
             ours,
             f"the head count of the teacher's block {self.teacher_layer}, {theirs}",
             f"backbone.last_block_heads={theirs}, or head.num_heads to regroup both",
+        )
+
+    @staticmethod
+    def _refuse_tokens(ours: str, theirs: str) -> None:
+        raise UserError(
+            "backbone.with_cls_token",
+            ours,
+            f"tokens as the teacher's: {theirs}",
+            "give both a CLS token or neither",
         )
 
     @staticmethod

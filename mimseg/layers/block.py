@@ -58,7 +58,12 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if dims % num_heads:
-            raise UserError("num_heads", num_heads, f"a divisor of the width {dims}")
+            raise UserError(
+                "num_heads",
+                num_heads,
+                f"a divisor of the width {dims}",
+                "another head count (arch.num_heads, last_block_heads or head.num_heads), or width",
+            )
         self.num_heads = num_heads
         self.qkv = nn.Linear(dims, dims * 3, bias=qkv_bias)
         self.proj = nn.Linear(dims, dims)

@@ -14,8 +14,8 @@ class Masking(nn.Module):
     """Base of the mask generators; subclasses implement `draw`.
 
     The random numbers come from a generator of their own, seeded anew each step from (seed, rank,
-    step). Seed and step are buffers: they are saved, so a resumed run goes on with the same masks
-    on any device.
+    step). Seed and step are buffers: they are saved, so a resumed run draws the same masks as one
+    that went on. A CPU and a GPU draw differently from one seed.
 
     Args:
         num_masks: M, masks an image.

@@ -25,12 +25,18 @@ class RatioMasking(Masking):
     def __init__(self, ratio: float, num_masks: int = 1, seed: int | None = None) -> None:
         super().__init__(num_masks, seed)
         if not 0 < ratio < 1:
-            raise UserError("masking.ratio", ratio, "a share between 0 and 1, both excluded")
+            raise UserError(
+                "masking.ratio",
+                ratio,
+                "a share between 0 and 1, both excluded",
+                "0.75 masks three patches of four; masking=None shows the student all of them",
+            )
         self.ratio = ratio
 
     def share(self, length: int) -> int:
         """How many of `length` are masked."""
-        return length - int(length * (1 - self.ratio))
+        visible = length * (1 - self.ratio)
+        return length - int(visible + 1e-6)  # 400 * (1 - 0.8) is 79.99999999999999
 
     def num_masked(self, grid: tuple[int, int]) -> int:
         """Masked patches a mask, the same for every mask."""

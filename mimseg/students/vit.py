@@ -266,6 +266,9 @@ class ViT(BlocksMixin, BaseModule):
             elif self.out_type == "avg_featmap":
                 x = self.ln2(x[:, first:].mean(dim=1))
             elif self.out_type == "featmap":
-                x = x[:, first:].transpose(1, 2).reshape(x.shape[0], -1, *grid).contiguous()
+                x = x[:, first:].transpose(1, 2).reshape(x.shape[0], -1, *grid)
+                # what the convolutions that follow are fast on
+                form = torch.channels_last if x.is_cuda else torch.contiguous_format
+                x = x.contiguous(memory_format=form)
             outs.append(x)
         return tuple(outs)

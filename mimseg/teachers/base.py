@@ -78,8 +78,8 @@ class Teacher(nn.Module):
     def check_layers(self, layers: frozenset[int]) -> None:
         """Raise UserError for a block that the network does not have."""
 
-    def head_count(self, layer: int) -> int | None:
-        """Attention heads of a block; None where there are no blocks."""
+    def head_shape(self, layer: int) -> tuple[int, int] | None:
+        """A block's attention heads and the width of one; None where there are no blocks."""
         return None
 
     def blocks(self) -> list[nn.Module]:

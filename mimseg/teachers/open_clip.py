@@ -166,8 +166,9 @@ class OpenCLIPTeacher(Teacher):
     def blocks(self) -> list[nn.Module]:
         return list(self.net.transformer.resblocks)
 
-    def head_count(self, layer: int) -> int:
-        return self.net.transformer.resblocks[layer].attn.num_heads
+    def head_shape(self, layer: int) -> tuple[int, int]:
+        attention = self.net.transformer.resblocks[layer].attn
+        return attention.num_heads, attention.head_dim
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """(h, w) of the tokens for a view of that size.

@@ -185,11 +185,16 @@ class TimmTeacher(Teacher):
     def blocks(self) -> list[nn.Module]:
         return list(self.net.blocks) if self.with_blocks else []
 
-    def head_count(self, layer: int) -> int | None:
+    def head_shape(self, layer: int) -> tuple[int, int] | None:
         if not self.with_blocks:
             return None
         block = self.net.blocks[layer]
-        return getattr(getattr(block, "attn", block), "num_heads", None)
+        attention = getattr(block, "attn", block)
+        if not hasattr(attention, "num_heads"):
+            return None
+        return attention.num_heads, getattr(
+            attention, "head_dim", self.net.embed_dim // attention.num_heads
+        )
 
     @torch.no_grad()
     def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:

@@ -110,8 +110,9 @@ class ViTTeacher(Teacher):
     def blocks(self) -> list[nn.Module]:
         return list(self.backbone.layers)
 
-    def head_count(self, layer: int) -> int:
-        return self.backbone.layers[layer].attn.num_heads
+    def head_shape(self, layer: int) -> tuple[int, int]:
+        heads = self.backbone.layers[layer].attn.num_heads
+        return heads, self.backbone.embed_dims // heads
 
     def fingerprint(self) -> str | None:
         return self.sha256

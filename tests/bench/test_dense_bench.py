@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,25 @@ def test_mistakes_are_told_in_a_line(options, words, capsys):
 
 def test_what_computes_something_else_is_not_timed():
     fine = dict(maps=1e-6, head=1e-6, gradients=1e-5, loss=0.0)
-    refuse(CELL, fine)
+    refuse(CELL, fine, fine)
     for value in (2e-4, float("nan")):
         with pytest.raises(BenchFailure, match="not timed.*maps"):
-            refuse(CELL, fine | dict(maps=value))
+            refuse(CELL, fine | dict(maps=value), fine)
+
+
+def test_in_bf16_ours_is_as_near_to_float32_as_the_stock_model(tmp_path):
+    from mimseg.bench.side import Side
+
+    half = replace(CELL, task="mask-rcnn", dtype="bf16")
+    ours, stock = (Side(half, side) for side in (True, False))
+    ours.draw(tmp_path / "weights.pth")
+    stock.load(tmp_path / "weights.pth")
+    stock.save_outputs(tmp_path / "outputs.pth", exact=True)
+    found = [side.differences(tmp_path / "outputs.pth") for side in (ours, stock)]
+    assert 1e-4 < found[1]["maps"] < 0.1  # it did round, and a little
+    refuse(half, *found)
+    with pytest.raises(BenchFailure, match="in float32 over.*maps"):
+        refuse(half, found[0] | dict(maps=2 * found[1]["maps"]), found[1])
 
 
 def test_a_side_that_was_killed_is_told():

@@ -113,6 +113,25 @@ def test_another_image_size_resizes_the_positions(tmp_path):
     assert "resized: pos_embed" in str(report)
 
 
+def test_what_a_frozen_backbone_lacks_is_told(tmp_path):
+    state = random_state()
+    state.pop("ln1.weight"), state.pop("ln1.bias")
+    path = save(tmp_path / "a.pth", prefixed(state, "backbone."))
+    assert load_backbone(vit(), path).missing == ("ln1.weight", "ln1.bias")
+    with pytest.raises(UserError, match="frozen.*lacks backbone.ln1.*final_norm=False"):
+        load_backbone(vit(frozen=True), path)
+    load_backbone(vit(frozen=True, final_norm=False), path)
+
+
+def test_another_architecture_is_named_where_it_does_not_load(tmp_path):
+    state = random_state(pos_embed="learned")
+    state["dist_token"] = torch.ones(1, 1, DIMS)
+    state["pos_embed"] = torch.ones(1, 18, DIMS)
+    path = save(tmp_path / "a.pth", prefixed(state, "backbone."))
+    with pytest.raises(UserError, match="first unknown keys are backbone.dist_token"):
+        load_backbone(vit(pos_embed="learned"), path)
+
+
 def test_report_tells_missing_and_unexpected_by_group(tmp_path):
     state = random_state(mask_mode="drop")
     state.pop("ln1.weight"), state.pop("ln1.bias")

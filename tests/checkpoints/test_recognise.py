@@ -118,6 +118,10 @@ def test_every_name_is_answered_to():
     assert {name for family in FAMILIES for name in family.names} == set(NAMES)
 
 
+OWN = {
+    "backbone.patch_embed.projection.weight": (C, 3, 4, 4),
+    "backbone.layers.0.attn.qkv.weight": (3 * C, C),
+}
 REFUSED = {
     "registers": (vit(FUSED, {"reg_token": (1, 4, C)}), "reg_token"),
     "distilled": (vit(FUSED, {"dist_token": (1, 1, C)}), "dist_token"),
@@ -135,6 +139,12 @@ REFUSED = {
         ),
         "encoder.layer.0.layer_scale1.lambda1",
     ),
+    "mmpretrain's DINOv2": (
+        tensors(OWN | {"backbone.layers.0.ffn.w12.weight": (C,)}),
+        "backbone.layers.0.ffn.w12.weight",
+    ),
+    "mmpretrain's CLIP": (tensors(OWN | {"backbone.pre_norm.weight": (C,)}), "backbone.pre_norm"),
+    "mmpretrain's distilled": (tensors(OWN | {"backbone.dist_token": (1, 1, C)}), "dist_token"),
     "mmpretrain's hierarchical": (
         tensors(
             {"backbone.patch_embed.projection.weight": (C, 3, 4, 4), "backbone.stages.0": (1,)}

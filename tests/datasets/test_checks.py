@@ -273,11 +273,18 @@ def test_coco_files(root, monkeypatch, whole):
     assert "in the order" in message(coco(root, metainfo=dict(classes=sets[::-1])))
     assert "in the order" in message(coco(root, metainfo=dict(classes=[*sets, "unicorn"])))
 
+    listed = root / "annotations/instances_train.json"
+    content = json.loads(listed.read_text())
+    for category in content["categories"]:  # as in COCO's key points
+        category["skeleton"] = [[1, 2], [2, 3]]
+    listed.write_text(json.dumps(content))
+    check_config_data(coco(root))
+
     for name in ("scene_000002.jpg", "scene_000005.jpg"):
         (root / "images/training" / name).unlink()
     text = message(coco(root))
     assert "2 of 6 are not there" in text and "'scene_000002.jpg'" in text
-    (root / "annotations/instances_train.json").write_text("{'images': [")
+    listed.write_text("{'images': [")
     assert "a COCO file" in message(coco(root))
 
 

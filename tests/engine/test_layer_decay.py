@@ -91,7 +91,7 @@ def test_equals_a_rule_a_parameter():
             depth = int(name.split(".")[2]) + 1
         elif name.startswith("backbone.") and not name.startswith("backbone.ln1"):
             depth = 0
-        decays = name.endswith(("qkv.weight", "patch_embed.weight", "head.0.weight"))
+        decays = name.endswith(("qkv.weight", "patch_embed.weight", "head.0.weight", "_bias_table"))
         assert group["lr"] == pytest.approx(LR * 0.5 ** (4 - depth)), name
         assert group["weight_decay"] == (WD if decays else 0.0), name
     assert len(wrapper.optimizer.param_groups) == 2 * 5  # five depths, with and without decay

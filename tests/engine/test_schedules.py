@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import CosineAnnealingLR, PolyLR
+from mmengine.optim import CosineAnnealingLR, OneCycleLR, PolyLR
 from mmengine.registry import PARAM_SCHEDULERS
 
 from mimseg.engine.layer_decay import check_floors
@@ -18,7 +18,10 @@ STEPS = 150  # what a run is shortened to
 def optimizer_of(lr, decay, depths):
     """A group a depth, 0 the head's."""
     params = [torch.nn.Parameter(torch.zeros(1)) for _ in depths]
-    groups = [{"params": [p], "lr": lr * decay**d} for d, p in zip(depths, params, strict=True)]
+    scales = [decay**d for d in depths]
+    groups = [
+        {"params": [p], "lr": lr * s, "lr_scale": s} for s, p in zip(scales, params, strict=True)
+    ]
     return torch.optim.SGD(groups)
 
 
@@ -88,6 +91,23 @@ def test_an_absolute_floor_above_a_group_is_told(kind):
         bad.optimizer.step()
         bad.step()
     assert bad.optimizer.param_groups[-1]["lr"] > 6.25e-5  # what it is about
+
+
+def test_one_rate_for_all_groups_is_told():
+    def one_cycle(depths):
+        optimizer = optimizer_of(1e-3, 0.5, depths)
+        return OneCycleLR(optimizer, eta_max=1e-3, total_steps=10, by_epoch=False)
+
+    check_floors([one_cycle([0])])
+    cycle = one_cycle(range(3))
+    with pytest.raises(UserError, match=r"param_scheduler\[0\].eta_max = 0.001.*Linear"):
+        check_floors([cycle])
+    rates = []
+    for _ in range(5):
+        cycle.optimizer.step()
+        cycle.step()
+        rates.append(cycle.optimizer.param_groups[-1]["lr"])
+    assert max(rates) > 2.5e-4  # what it is about
 
 
 def test_a_ratio_is_no_floor():

@@ -102,6 +102,28 @@ def test_bad_options_are_told(options, key):
         build(**options)
 
 
+def test_a_teacher_that_does_not_fit_is_told_when_the_model_is_built(tiny_mim):
+    def build_with(**options):
+        arch = dict(embed_dims=40, num_layers=2, num_heads=4, feedforward_channels=40)
+        own = dict(type="mimseg.ViT", arch=arch, img_size=32, patch_size=8)
+        own["with_cls_token"] = options.pop("with_cls_token", True)
+        return tiny_mim(
+            init=False,
+            masking=None,
+            positions="all",
+            teacher=dict(type="mimseg.ViTTeacher", init="random", backbone=own),
+            normalization=dict(type="mimseg.NoNormalization", layers=()),
+            head=dict(type="mimseg.RelationHead") | options,
+            loss=dict(type="mimseg.RelationKLLoss"),
+        )
+
+    build_with(num_heads=8)
+    with pytest.raises(UserError, match="head.num_heads = 6: .*teacher's width, 40.*Fix"):
+        build_with(num_heads=6)
+    with pytest.raises(UserError, match="with_cls_token = 'with a CLS.*teacher's: without"):
+        build_with(num_heads=8, with_cls_token=False)
+
+
 def test_sides_that_do_not_match_are_told():
     head = build()
     head(student(qkv(2, 3, 5, 4)), torch.tensor([0]))

@@ -13,7 +13,10 @@ def masking(**options):
     return built
 
 
-@pytest.mark.parametrize(("grid", "ratio", "count"), [((14, 14), 0.75, 147), ((16, 16), 0.4, 103)])
+@pytest.mark.parametrize(
+    ("grid", "ratio", "count"),
+    [((14, 14), 0.75, 147), ((16, 16), 0.4, 103), ((20, 20), 0.8, 320), ((10, 10), 0.9, 90)],
+)
 def test_counts_are_exact(grid, ratio, count):
     mask = masking(ratio=ratio, seed=0, num_masks=2)(5, grid, torch.device("cpu"))
     assert mask.shape == (10, grid[0] * grid[1]) and mask.dtype == torch.bool

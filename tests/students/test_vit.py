@@ -167,6 +167,7 @@ def test_published_sizes(arch, millions):
         (dict(mask_mode="hide"), "backbone.mask_mode"),
         (dict(pos_embed="rotary"), "backbone.pos_embed"),
         (dict(out_indices=(5,)), "layer"),
+        (dict(out_indices=(-4,)), "layer"),  # of three blocks
         (dict(out_type="map"), "backbone.out_type"),
         (dict(out_type="cls_token", with_cls_token=False), "backbone.out_type"),
     ],

@@ -110,6 +110,20 @@ def test_activation_checkpointing_gives_the_same_gradients(tiny_vit):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_activation_checkpointing_makes_a_bias_of_every_pair_anew(tiny_vit, monkeypatch, recompute):
+    """Made outside the recomputed part, it would be kept for every block."""
+    options = dict(rel_pos_bias="per_block", activation_checkpointing=recompute)
+    model, made = tiny_vit(**options).train(), []
+    bias = model.relative_bias
+    monkeypatch.setattr(model, "relative_bias", lambda *args: made.append(args) or bias(*args))
+    out = model(torch.randn(1, 3, 32, 32))[0].square().sum()
+    assert len(made) == 3
+    out.backward()
+    assert len(made) == (6 if recompute else 3)
+    assert all(b.attn.relative_position_bias_table.grad.any() for b in model.layers)
+
+
 @pytest.mark.parametrize("tile, keep", [(10**6, True), (40, True), (40, False), (1, False)])
 def test_tiles_give_the_gradients_of_the_whole(monkeypatch, tile, keep):
     monkeypatch.setattr(tiled_attention, "_TILE", tile)

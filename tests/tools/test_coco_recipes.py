@@ -13,6 +13,7 @@ from mimseg.checkpoints.loader import load_backbone
 from mimseg.engine.launch import test_main as run_test
 from mimseg.engine.launch import train_main
 from mimseg.registry import MODELS
+from mimseg.students import running
 
 from shrink_dense import shrink_dense, shrink_pipelines  # isort: skip
 
@@ -165,8 +166,10 @@ def test_heads_of_another_class_count(scenes, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("size", [(5, 7), (8, 8), (8, 40)], ids=str)
-def test_an_image_smaller_than_a_window(size):
-    """Windows are padded: one patch, or one row of them, goes through backbone and pyramid."""
+def test_an_image_smaller_than_a_window(size, monkeypatch):
+    """Windows are padded, which is told: one patch, or a row, goes through backbone and pyramid."""
+    told = []
+    monkeypatch.setattr(running, "print_log", lambda text, *_: told.append(text))
     model = Config.fromfile(WINDOWS).model
     backbone, neck = MODELS.build(model.backbone).eval(), MODELS.build(model.neck)
     images = torch.randn(1, 3, *size)
@@ -177,3 +180,4 @@ def test_an_image_smaller_than_a_window(size):
         padded = torch.zeros(1, 3, 16, 16 * -(-size[1] // 16))  # as pad_size_divisor does
         padded[..., : size[0], : size[1]] = images
         assert [level.shape[2] for level in neck(backbone(padded))] == [4, 2, 1]
+    assert len(told) == 1 and "backbone.window_size = 4" in told[0] and "window_size=1" in told[0]

@@ -6,6 +6,6 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 log_level = 'INFO'
-randomness = dict(seed=0)
+randomness = dict(seed=0, diff_rank_seed=True)  # each rank draws its own drop path and mixup
 load_from = None
 resume = False

@@ -1,7 +1,7 @@
 # ADE20K in 160k iterations of 16 images: what the segmentation codes of BEiT, BEiT v2, dBOT and
 # TinyMIM and mmseg's MAE and BEiT configs share. AdamW with layer decay, no clipping. Ours: float32
 # (dBOT's and TinyMIM's code takes float16; --amp gives bfloat16), and no weight decay on position
-# embeddings, tables and CLS, which their code means to spare and does not
+# embeddings and CLS, which their code means to spare and does not
 # (paramwise_cfg.decay_embeddings=True does as it does).
 _base_ = ['../runtime/segmentation.py']
 optim_wrapper = dict(
