@@ -65,10 +65,22 @@ def cls_attention(q: Tensor, k: Tensor, prefix: int, bias: Tensor | None = None)
     Returns:
         (B, L), float32.
     """
-    scores = q[:, :, :1].float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
-    if bias is not None:
-        scores = scores + bias[..., :1, :].float()
-    return scores.softmax(dim=-1).mean(dim=1)[:, 0, prefix:]
+    row = attention_weights(q[:, :, :1], k, None if bias is None else bias[..., :1, :])
+    return row.mean(dim=1)[:, 0, prefix:]
+
+
+def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(q k / sqrt(d) + bias) in float32.
+
+    Args:
+        q, k: (B, heads, Q, d) and (B, heads, K, d).
+        bias: what is added to the scores, ([B,] heads, Q, K).
+
+    Returns:
+        (B, heads, Q, K).
+    """
+    scores = q.float() @ k.float().transpose(-2, -1) * q.shape[-1] ** -0.5
+    return (scores if bias is None else scores + bias.float()).softmax(dim=-1)
 
 
 def gather(

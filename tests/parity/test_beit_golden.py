@@ -6,6 +6,7 @@ import torch
 from mimseg.algorithms.outputs import Needs
 from mimseg.checkpoints.families import BEIT
 from mimseg.registry import MODELS
+from mimseg.teachers.taps import attention_weights
 
 from golden import RAW, Case, arch, cases, gradients, needs_golden  # isort: skip
 
@@ -97,11 +98,8 @@ def test_beit2_students_with_maskdistill(name):
     case.close(objective.target(student, teacher, positions), "out/md_target")
     full = model.backbone.encode(case["in/image"], None, needs)
     case.close(full.tokens, "out/tokens_no_mask")
-    q, k, _ = full.qkv[-1]
-    own = model.backbone.layers[depth - 1].attn.relative_position_bias_table
-    bias = full.attention_bias if own is None else model.backbone.relative_bias(own, full.grid)
-    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5 + bias
-    case.close(scores.softmax(-1), "out/attn_last_no_mask")
+    bias = model.backbone.block_bias(depth - 1, full.grid)
+    case.close(attention_weights(*full.qkv[-1][:2], bias), "out/attn_last_no_mask")
     case.assert_complete()
 
 
@@ -122,7 +120,10 @@ def test_dbot_symmetric_student():
     with_cls = loss(case, target[:, 1:], target[:, 0], with_cls=True)[0]
     case.close(with_cls, "out/loss_with_cls")
 
-    student = model.backbone.encode(case["in/image"], mask, Needs(layers=frozenset({0})))
+    seen = {}
+    block = model.backbone.layers[1]
+    block.ln1.register_forward_hook(lambda _, args, out: seen.update(normed=out[:, 1:]))
+    student = model.backbone.encode(case["in/image"], mask, Needs())
     case.close(student.attention_bias, "out/rel_pos_bias")
     case.close(student.tokens, "out/tokens_before_head")
     case.close(student.tokens[mask], "out/masked_tokens_before_head")
@@ -132,6 +133,5 @@ def test_dbot_symmetric_student():
     case.close(predictions[mask], "out/pred")
     chosen = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1).flatten().nonzero().flatten()
     case.close(head(student, chosen), "out/pred_with_cls")
-    normed = model.backbone.layers[1].ln1(student.taps[0])
-    case.close(normed, "out/forward_intermediate_norm1_of_block1")
+    case.close(seen["normed"], "out/forward_intermediate_norm1_of_block1")
     case.assert_complete()

@@ -5,7 +5,7 @@ import torch
 
 from mimseg.checkpoints.loader import load_backbone
 from mimseg.checkpoints.recognise import recognise
-from mimseg.students.vit import ViT
+from mimseg.registry import MODELS
 
 from golden import Case, arch, needs_golden  # isort: skip
 
@@ -46,8 +46,9 @@ def test_official_states(name, part, names, tmp_path):
         side = round((found.state["pos_embed"].shape[1] - 1) ** 0.5) * shape[2]
     elif table is not None:
         side = (round((table.shape[0] - 3) ** 0.5) + 1) // 2 * shape[2]
-    model = ViT(
-        arch({**h, "embed_dim": shape[0], "depth": depth, "mlp_ratio": h.get("mlp_ratio", 4)}),
+    cfg = dict(
+        type="mimseg.ViT",
+        arch=arch({**h, "embed_dim": shape[0], "depth": depth, "mlp_ratio": h.get("mlp_ratio", 4)}),
         img_size=side,
         patch_size=shape[2],
         pos_embed="learned" if "pos_embed" in found.state else "none",
@@ -56,6 +57,7 @@ def test_official_states(name, part, names, tmp_path):
         mask_mode="token" if "mask_token" in found.state else "drop",
         final_norm="ln1.weight" in found.state,
     )
+    model = MODELS.build(cfg)
     torch.save({"model": state}, tmp_path / "official.pth")
     report = load_backbone(model, tmp_path / "official.pth")
     assert not report.missing and not report.unexpected and not report.resized

@@ -40,7 +40,6 @@ def our_masks(case, height, width, count):
             max_patches=case.h["max_num_patches"],
             aspect=(case.h["min_aspect"], case.h["max_aspect"]),
             scale_min_patches=False,  # the official generator knows no grid
-            seed=0,
         )
     )
     made.init_weights()

@@ -39,7 +39,7 @@ def build(case, relations):
         **RAW,
     )
     model = MODELS.build(cfg)
-    model.load_state_dict(TINYMIM.to_ours(case.part("state/student/")), strict=False)
+    model.load_state_dict(TINYMIM.to_ours(case.part("state/student/")), strict=True)
     teacher = TINYMIM.to_ours(case.part("state/teacher/"))
     teacher = {k.removeprefix("backbone."): v for k, v in teacher.items()}
     model.bank["teacher"].backbone.load_state_dict(teacher, strict=True)
