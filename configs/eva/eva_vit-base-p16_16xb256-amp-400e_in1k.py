@@ -1,5 +1,5 @@
 # EVA-style CLIP regression, ViT-B/16, 400 epochs (arXiv 2211.07636). Numbers of mmpretrain's
-# eva-mae-style_vit-base-p16_16xb256-coslr-400e_in1k.py.
+# eva-mae-style_vit-base-p16_16xb256-coslr-400e_in1k.py, which trains in float32; bfloat16 is ours.
 _base_ = ['../_base_/models/eva.py', '../_base_/datasets/imagenet_mim.py',
           '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 

@@ -1,6 +1,6 @@
-# Linear probe of a fixed ViT-B/16 with absolute positions (MAE, dBOT, TinyMIM, Img2Vec), 90 epochs
-# (arXiv 2111.06377; the official code, FINETUNE.md, main_linprobe.py). CLS, BatchNorm without
-# weights, LARS; weak augmentation.
+# Linear probe of a fixed ViT-B/16 with absolute positions (MAE, dBOT, Img2Vec), 90 epochs (arXiv
+# 2111.06377; the official code, FINETUNE.md, main_linprobe.py). CLS, BatchNorm without weights, LARS;
+# weak augmentation. Not for TinyMIM's relations: of the last block they train q, k and v alone.
 _base_ = ['../_base_/models/classifier_linear.py', '../_base_/datasets/imagenet_cls_weak.py',
           '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 

@@ -1,5 +1,5 @@
 # MaskFeat ViT-B/16, 300 epochs (arXiv 2112.09133). Numbers of mmpretrain's
-# maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py.
+# maskfeat_vit-base-p16_8xb256-amp-coslr-300e_in1k.py. Ours: no weight decay on positions and CLS.
 _base_ = ['../_base_/models/maskfeat.py', '../_base_/datasets/imagenet_mim.py',
           '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 

@@ -34,6 +34,8 @@ DBOT = KeyMap(
 BEIT = KeyMap(
     "BEiT",
     modules={**_MASK_TOKEN, "lm_head": f"{_HEAD}.projection"},
+    # BEiT v2's patch aggregation
+    blocks={"blocks": "backbone.layers", "cls_pt_layers": f"{_HEAD}.layers"},
     fixed=_INDEX,
     split_bias=True,
 )

@@ -38,6 +38,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
         if not cfg.get("stages"):  # each stage's own config is checked otherwise
             check_config(cfg, ("train", "val"))
         (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
+        _leave_group()
 
     return exit_code(run, STOPPED)
 
@@ -57,8 +58,17 @@ def test_main(argv: Sequence[str] | None = None) -> int:
         prepare_work_dir(cfg, args.work_dir, args.config, resume=True)
         check_config(cfg, ("test",))
         test(cfg, args.checkpoint, args.amp, args.tta, args.trust)
+        _leave_group()
 
     return exit_code(run, STOPPED)
+
+
+def _leave_group() -> None:
+    """Part from the other processes: NCCL warns of a group that is left behind."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _parser(description: str) -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ DECODER = ["mask_token", "decoder_embed.weight", "decoder_norm.bias", "decoder_b
         ("DBOT", [*DECODER, "decoder_predp.weight"], "projection.weight"),
         ("TINYMIM", ["pos_embed"], None),
         ("BEIT", ["mask_token", "lm_head.bias", "blocks.0.gamma_2"], "projection.bias"),
+        ("BEIT", ["cls_pt_layers.1.norm1.weight"], "layers.1.ln1.weight"),  # aggregation
     ],
 )
 def test_there_and_back(family, extra, head):
