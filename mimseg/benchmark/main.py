@@ -16,6 +16,7 @@ from mimseg.benchmark.records import write_record
 from mimseg.benchmark.report import write_report
 from mimseg.benchmark.results import test_rows
 from mimseg.benchmark.step import Step, StepState
+from mimseg.benchmark.subset import subset
 from mimseg.errors import UserError
 
 
@@ -30,6 +31,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/<name of the config>")
     parser.add_argument("--data-root", type=Path, help="what {data_root} in the config stands for")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the config's")
+    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="these and what they need alone")
+    parser.add_argument("--inits", nargs="+", metavar="NAME", help="of each task's, these alone")
     parser.add_argument("--workers", type=int, help="steps that run at once")
     parser.add_argument("--records", type=Path, help="also write each result row into this folder")
     parser.add_argument("--dry-run", action="store_true", help="list the steps and stop")
@@ -107,7 +110,7 @@ def read_config(args: argparse.Namespace) -> dict[str, Any]:
         config.merge_from_dict(args.cfg_options)
     except Exception as error:
         raise UserError("config", str(args.config), f"a config that loads ({error})") from error
-    found = config.to_dict()
+    found = subset(config.to_dict(), args.tasks, args.inits)
     if args.seeds:
         found["seeds"] = args.seeds
     found["workers"] = args.workers or found.get("workers", 1)

@@ -173,3 +173,22 @@ def test_a_dry_run_lists_the_steps_and_runs_none(repository):
     code, output = repository.run("--dry-run", "--seeds", "0")
     assert code == 0 and "[1/12] prepare-data: new" in output
     assert not repository.work_dir.exists() and repository.calls() == []
+
+
+def test_some_tasks_and_initialisations_with_what_they_need(repository):
+    second_pretraining(repository, 'after=["mae"]')
+    repository.edit('inits = ["next"]', 'inits = ["random", "mae", "next"]')
+
+    def steps(*argv):
+        code, output = repository.run("--dry-run", "--seeds", "0", *argv)
+        assert code == 0, output
+        return " ".join(line for line in output.splitlines() if line.startswith("["))
+
+    random = steps("--tasks", "semseg", "--inits", "random")
+    assert "semseg-random" in random and "detection" not in random and "mae" not in random
+    following = steps("--inits", "next")
+    assert "pretrain-mae:" in following and "pretrain-next:" in following
+    assert "semseg-mae" not in following and "detection-next" in following
+    for flag, name in (("--tasks", "depth"), ("--inits", "dino")):
+        code, output = repository.run(flag, name)
+        assert code == 2 and f"{flag} = '{name}': expected some of" in output

@@ -1,0 +1,46 @@
+"""A part of a benchmark: some of its tasks and initialisations, and what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mimseg.benchmark.inits import RANDOM
+from mimseg.errors import UserError
+
+
+def subset(
+    config: dict[str, Any], tasks: Sequence[str] | None, inits: Sequence[str] | None
+) -> dict[str, Any]:
+    """The config with these tasks and initialisations alone; None takes all there are.
+
+    Pretrainings that nothing of it starts from or waits for are left out, and so is `extra`.
+
+    Raises:
+        UserError: a name that the config does not have.
+    """
+    if tasks is None and inits is None:
+        return config
+    every = config.get("tasks", [])
+    _expect("--tasks", tasks, [task["name"] for task in every])
+    kept = [dict(task) for task in every if tasks is None or task["name"] in tasks]
+    for task in kept:
+        task["inits"] = list(task.get("inits") or config.get("inits") or [RANDOM])
+    _expect("--inits", inits, dict.fromkeys(init for task in kept for init in task["inits"]))
+    for task in kept:
+        task["inits"] = [init for init in task["inits"] if inits is None or init in inits]
+    kept = [task for task in kept if task["inits"]]
+    wanted = {init for task in kept for init in task["inits"]}
+    pretrain = []
+    for item in reversed(config.get("pretrain", [])):  # what others wait for stands before them
+        if any(init == item["name"] or init.startswith(f"{item['name']}-") for init in wanted):
+            wanted.update(item.get("after", []))
+            pretrain.insert(0, item)
+    part = {key: value for key, value in config.items() if key not in ("extra", "study")}
+    return part | dict(tasks=kept, pretrain=pretrain)
+
+
+def _expect(flag: str, names: Sequence[str] | None, known: Sequence[str]) -> None:
+    for name in names or ():
+        if name not in known:
+            raise UserError(flag, name, f"some of {', '.join(known)}")
