@@ -3,7 +3,8 @@
 # ADE20K config has these numbers of optimizer, schedule, crops and test. Ours too: no weight decay
 # on norms and biases.
 # BEiT-like checkpoints want model.backbone.pos_embed=none model.backbone.rel_pos_bias=shared
-# model.backbone.rel_pos_resize=geometric model.backbone.layer_scale=0.1. Several blocks are concatenated by, as an example,
+# model.backbone.rel_pos_resize=geometric model.backbone.layer_scale=0.1 (our BEiT v2, which has no last norm,
+# model.backbone.final_norm=False too). Several blocks are concatenated by, as an example,
 # model.backbone.out_indices=[8,9,10,11] model.decode_head.in_channels=[768,768,768,768]. TinyMIM's relations train
 # q, k and v alone of the last block: take model.backbone.out_indices=[-2].
 _base_ = ['../_base_/datasets/ade20k_512.py', '../_base_/schedules/ade20k_160k.py',

@@ -64,7 +64,7 @@ tasks = [
         grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),
     dict(
         name='camvid-linear', task='semseg', options=camvid, needs=['camvid'],
-        inits=['random', 'dBOT', 'Img2Vec', 'supervised'],  # TinyMIM does not train the last block
+        inits=['random', 'dBOT', 'Img2Vec', 'supervised'],  # (TinyMIM does not train the last block)
         config='configs/camvid/linear_vit-mini-p8_1xb8-300i_camvid-120x160.py',
         metrics={'mIoU': 'mIoU'}, select='mIoU', grid_keys=grid_keys,
         grid=[dict(lr=1e-2), dict(lr=3e-2)]),

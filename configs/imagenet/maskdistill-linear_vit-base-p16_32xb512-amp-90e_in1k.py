@@ -1,6 +1,6 @@
 # Linear probe of a fixed ViT-B/16 in BEiT's way (MaskDistill, BEiT v2, dBOT with CLIP), 90 epochs.
 # Ours: MAE's recipe (arXiv 2111.06377) on the patch tokens' mean, since MaskDistill's CLS has no loss;
-# `ln2` is a fixed norm without weights here.
+# `ln2` is a fixed norm without weights here. Our BEiT v2 has no last norm: model.backbone.final_norm=False.
 _base_ = ['../_base_/models/classifier_linear.py', '../_base_/datasets/imagenet_cls_weak.py',
           '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
 

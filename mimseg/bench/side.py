@@ -82,15 +82,18 @@ class Side:
         """Save what `differences` compares; `exact` computes it in float32 whatever the type."""
         torch.save(self._outputs(exact), path)
 
-    def differences(self, path: Path) -> dict[str, float]:
+    def differences(self, path: Path, exact: bool = False) -> dict[str, float]:
         """The largest difference to the saved outputs, over the largest value of each tensor.
+
+        Args:
+            exact: of what this side computes in float32.
 
         Returns:
             One number for each of: `maps`, the neck's levels; `head`, what the head makes of them;
             `gradients`, of the backbone's parameters; `loss`, that of a training step.
         """
         theirs = torch.load(path, weights_only=True)
-        ours = self._outputs()
+        ours = self._outputs(exact)
         return {kind: _largest(ours[kind], theirs[kind]) for kind in theirs}
 
     def _outputs(self, exact: bool = False) -> dict[str, list[Tensor]]:
@@ -152,8 +155,8 @@ class Side:
 
 
 def _largest(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    found = 0.0
+    found = []
     for a, b in zip(ours, theirs, strict=True):
         a, b = a.flatten().float(), b.flatten().float()
-        found = max(found, float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)))
-    return found
+        found.append((a - b).abs().max() / b.abs().max().clamp_min(1e-30))
+    return float(torch.stack(found).max())  # NaN where one is

@@ -14,7 +14,8 @@ def subset(
 ) -> dict[str, Any]:
     """The config with these tasks and initialisations alone; None takes all there are.
 
-    Pretrainings that nothing of it starts from or waits for are left out, and so is `extra`.
+    Pretrainings and preparations that nothing of it needs are left out, and so are `extra` and
+    `study`.
 
     Raises:
         UserError: a name that the config does not have.
@@ -37,7 +38,21 @@ def subset(
             wanted.update(item.get("after", []))
             pretrain.insert(0, item)
     part = {key: value for key, value in config.items() if key not in ("extra", "study")}
-    return part | dict(tasks=kept, pretrain=pretrain)
+    prepare = _needed(config.get("prepare", []), [*kept, *pretrain])
+    return part | dict(tasks=kept, pretrain=pretrain, prepare=prepare)
+
+
+def _needed(prepare: list[dict[str, Any]], users: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The preparations that any of these needs; all, where one does not say what it needs."""
+    if any("needs" not in user for user in users):
+        return prepare
+    wanted = {name for user in users for name in user["needs"]}
+    found = []
+    for item in reversed(prepare):  # what others need stands before them
+        if item["name"] in wanted:
+            wanted.update(item.get("needs", []))
+            found.insert(0, item)
+    return found
 
 
 def _expect(flag: str, names: Sequence[str] | None, known: Sequence[str]) -> None:

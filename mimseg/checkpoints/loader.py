@@ -60,7 +60,8 @@ def load_backbone(
 
     Raises:
         UserError: there is no such checkpoint, no backbone in it, its shapes or depth differ, a
-            weight is not finite, or a block's or the patch embedding's weights are incomplete.
+            weight is not finite, or weights of a block, of the patch embedding or of a frozen
+            module are incomplete.
     """
     path = resolve_checkpoint(source, key)
     weights = weights_in(read_checkpoint(path, trust, key=key), path, key)
@@ -93,12 +94,12 @@ def load_backbone(
     _check_architecture(key, path, prefix, own, state, weights, missing, unexpected, pretrained)
     fresh = [name for name in missing if not name.startswith("ln2.")]  # ln2: of the pooled tokens
     if fresh and getattr(module, "frozen", False):
-        fix = ", or set backbone.final_norm=False" if "ln1.weight" in fresh else ""
+        norm = "backbone.final_norm=False, or " if "ln1.weight" in fresh else ""
         raise UserError(
             key,
             path,
             f"all weights of a frozen backbone; the file lacks {prefix}{shorten(fresh)}",
-            f"name the pretraining's checkpoint{fix}",
+            f"{norm}build the backbone as it was pretrained: {pretrained}",
         )
 
     module.load_state_dict({name: state[name] for name in matched}, strict=False)
@@ -202,7 +203,7 @@ def _check_architecture(
             key,
             path,
             f"all weights of the blocks; the file lacks {prefix}{shorten(lacking)}",
-            "name a whole checkpoint of a pre-norm ViT whose layers have biases",
+            f"build the backbone as it was pretrained: {pretrained}; norms have to be there",
         )
     extra = [n for n in unexpected if n.startswith(_ESSENTIAL) and not _has(n, _MAY_BE_DROPPED)]
     if extra:

@@ -167,7 +167,7 @@ def check_floors(schedulers: Iterable[_ParamScheduler]) -> None:
                 f"param_scheduler[{index}].eta_max",
                 scheduler.eta_max,
                 "a schedule that scales every group's own rate; all groups would rise to this one",
-                "LinearLR and then CosineAnnealingLR, or layer_decay_rate=1",
+                "LinearLR and then CosineAnnealingLR, or one rate for all (no decay, no lr_mult)",
             )
         floor = getattr(scheduler, "eta_min", None)
         if floor is None:

@@ -31,6 +31,8 @@ class Head(BaseModule):
     ) -> None:
         """Refuse, when the model is built, what this head cannot serve.
 
+        A head may let go of parameters that it has no use for with this student.
+
         Args:
             backbone: the student.
             positions: "masked", "visible", "all" or "cls".

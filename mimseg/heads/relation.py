@@ -83,19 +83,19 @@ class RelationHead(Head):
         if masked and backbone.mask_mode == "drop":
             self._refuse_dropped()
         backbone.block_index(self.student_layer)
-        if teacher is not None:
-            teacher.check_layers(frozenset({self.teacher_layer}))
         if teacher is None:
             return
-        if (shape := teacher.head_shape(self.teacher_layer)) is not None:
-            heads, width = shape
-            ours = backbone.layers[self.student_layer].attn.num_heads
-            self._expect_divisor(heads * width, "the teacher")
-            if self.num_heads is None and heads != ours:
-                self._refuse_heads(ours, heads)
-            tokens = [backbone.cls_token is not None, "cls" in teacher.offers]
-            if tokens[0] != tokens[1]:
-                self._refuse_tokens(*("with a CLS token" if one else "without" for one in tokens))
+        teacher.check_layers(frozenset({self.teacher_layer}))
+        if (shape := teacher.head_shape(self.teacher_layer)) is None:
+            return
+        heads, width = shape
+        ours = backbone.layers[self.student_layer].attn.num_heads
+        self._expect_divisor(heads * width, "the teacher")
+        if self.num_heads is None and heads != ours:
+            self._refuse_heads(ours, heads)
+        tokens = [backbone.cls_token is not None, "cls" in teacher.offers]
+        if tokens[0] != tokens[1]:
+            self._refuse_tokens(*("with a CLS token" if one else "without" for one in tokens))
 
     def forward(self, student: StudentOutput, positions: Tensor) -> Tensor:
         """Logits (N, R, heads, 1 + L) of the queries at the positions; L keys without CLS.

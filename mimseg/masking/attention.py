@@ -20,7 +20,7 @@ class AttentionMasking(RatioMasking):
     That is the same as taking the highest of log(attention) + Gumbel noise.
 
     Args:
-        ratio: share of masked patches; L - int(L * (1 - ratio)) of L are masked, as in MAE.
+        ratio: share of masked patches; L - floor(L * (1 - ratio)) of L are masked, as in MAE.
         teacher: name of the teacher; "teacher" is that of the flat config keys.
         num_masks: M, masks an image, from the same attention.
         seed: fixes the masks.

@@ -21,7 +21,7 @@ class InverseBlockMasking(RatioMasking):
     masked or unmasked until the count is exact.
 
     Args:
-        ratio: share of masked patches; L - int(L * (1 - ratio)) of L are masked.
+        ratio: share of masked patches; L - floor(L * (1 - ratio)) of L are masked.
         block: side of a visible square, in patches.
         adjust: share of patches that is drawn beyond 1 - ratio, to make up for the overlap. The
             defaults of the three are data2vec 2.0's for images, from memory.

@@ -16,7 +16,7 @@ class RandomMasking(RatioMasking):
     """Mask a fixed share of the patches, uniformly at random (arXiv 2111.06377, section 3).
 
     Args:
-        ratio: share of masked patches; L - int(L * (1 - ratio)) of L are masked, as in MAE.
+        ratio: share of masked patches; L - floor(L * (1 - ratio)) of L are masked, as in MAE.
         num_masks: M, masks an image.
         seed: fixes the masks.
         unit: side, in patches, of the squares that are masked as a whole: 2 masks squares of 32 px

@@ -13,7 +13,7 @@ class RatioMasking(Masking):
     """Base of the generators with one exact count, which follows the grid.
 
     Args:
-        ratio: share of masked patches; L - int(L * (1 - ratio)) of L are masked, as in MAE
+        ratio: share of masked patches; L - floor(L * (1 - ratio)) of L are masked, as in MAE
             (arXiv 2111.06377), unless the subclass counts otherwise.
         num_masks: M, masks an image.
         seed: fixes the masks.

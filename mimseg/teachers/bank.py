@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 
 import torch
+from mmengine.dist import broadcast
 from torch import Tensor, nn
 
 from mimseg.algorithms.outputs import Needs, TeacherOutput
@@ -48,9 +49,15 @@ class TeacherBank:
             teacher._apply(fn)
 
     def load(self, student: nn.Module) -> None:
-        """Draw or load all weights; called last in the algorithm's initialisation."""
+        """Draw or load all weights; called last in the algorithm's initialisation.
+
+        Every rank takes those of the first: ranks draw differently, and the Runner sends round what
+        is in a checkpoint alone.
+        """
         for teacher in self.teachers.values():
             teacher.load(student)
+            for value in teacher.state_dict().values():
+                broadcast(value)
         self._freeze()
 
     @torch.no_grad()

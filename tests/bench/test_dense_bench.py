@@ -114,7 +114,12 @@ def test_in_bf16_ours_is_as_near_to_float32_as_the_stock_model(tmp_path):
     assert 1e-4 < found[1]["maps"] < 0.1  # it did round, and a little
     refuse(half, *found)
     with pytest.raises(BenchFailure, match="in float32 over.*maps"):
-        refuse(half, found[0] | dict(maps=2 * found[1]["maps"]), found[1])
+        refuse(half, found[0] | dict(maps=4 * found[1]["maps"]), found[1])
+    refuse(CELL, ours.differences(tmp_path / "outputs.pth", exact=True), found[1])
+    with torch.no_grad():
+        ours.model.backbone.layers[2].attn.proj.bias.fill_(float("nan"))
+    with pytest.raises(BenchFailure, match="maps nan"):
+        refuse(half, ours.differences(tmp_path / "outputs.pth"), found[1])
 
 
 def test_a_side_that_was_killed_is_told():

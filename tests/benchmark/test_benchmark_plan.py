@@ -8,6 +8,7 @@ import pytest
 from mimseg.benchmark.choice import choose, point_name, read_metric
 from mimseg.benchmark.options import cfg_values, point_options
 from mimseg.benchmark.places import Places
+from mimseg.benchmark.subset import subset
 from mimseg.errors import UserError
 
 
@@ -192,3 +193,11 @@ def test_some_tasks_and_initialisations_with_what_they_need(repository):
     for flag, name in (("--tasks", "depth"), ("--inits", "dino")):
         code, output = repository.run(flag, name)
         assert code == 2 and f"{flag} = '{name}': expected some of" in output
+
+
+def test_a_part_prepares_what_it_needs_alone():
+    prepare = [dict(name="a"), dict(name="b", needs=["a"]), dict(name="c")]
+    config = dict(prepare=prepare, tasks=[dict(name="t", needs=["b"]), dict(name="u")], extra=[1])
+    part = subset(config, ["t"], None)
+    assert [item["name"] for item in part["prepare"]] == ["a", "b"] and "extra" not in part
+    assert subset(config, ["u"], None)["prepare"] == prepare

@@ -45,6 +45,7 @@ def spied(cfg):
             whole = b"".join(t.contiguous().numpy().tobytes() for t in tensors.values())
             key = Path(cfg.work_dir).name + " " + name
             digests[key] = hashlib.sha256(whole).hexdigest()
+        digests[Path(cfg.work_dir).name + " noise"] = float(torch.rand(()))
     train = runner.train
     runner.train = lambda: (train(), after_train())[0]
     return runner
@@ -67,6 +68,8 @@ def test_ranks_agree_in_every_stage(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    for stage in ("stage1", "stage2"):  # drop path differs, the weights do not
+        assert first.pop(f"{stage} noise") != second.pop(f"{stage} noise")
     assert len(first) == 6 and first == second
     states = [read_checkpoint(out / f"stage{n}/epoch_1.pth")["state_dict"] for n in (1, 2)]
     key = "backbone.layers.0.attn.qkv.weight"
