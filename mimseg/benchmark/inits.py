@@ -31,6 +31,11 @@ class Source:
         return ["--init", self.checkpoint] if self.checkpoint else []
 
 
+def inits_of(task: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """The initialisations that a task of a benchmark's config compares."""
+    return list(task.get("inits") or config.get("inits") or [RANDOM])
+
+
 def sources(pretrains: list[dict[str, Any]], places: Places) -> dict[str, Source]:
     """The initialisations that `inits` may name, with their sources.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimseg.benchmark.choice import choose, point_name
-from mimseg.benchmark.inits import RANDOM, sources
+from mimseg.benchmark.inits import inits_of, sources
 from mimseg.benchmark.options import cfg_options, cfg_values, point_options
 from mimseg.benchmark.places import Places
 from mimseg.benchmark.step import Step, check_steps
@@ -59,7 +59,7 @@ class Plan:
 
     def inits(self, task: dict[str, Any]) -> list[str]:
         """The initialisations that a task compares."""
-        inits = list(task.get("inits") or self.config.get("inits") or [RANDOM])
+        inits = inits_of(task, self.config)
         for init in inits:
             if init not in self.sources:
                 expected = f"one of {list(self.sources)}"

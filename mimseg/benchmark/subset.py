@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mimseg.benchmark.inits import RANDOM
+from mimseg.benchmark.inits import inits_of
 from mimseg.errors import UserError
 
 
@@ -26,7 +26,7 @@ def subset(
     _expect("--tasks", tasks, [task["name"] for task in every])
     kept = [dict(task) for task in every if tasks is None or task["name"] in tasks]
     for task in kept:
-        task["inits"] = list(task.get("inits") or config.get("inits") or [RANDOM])
+        task["inits"] = inits_of(task, config)
     _expect("--inits", inits, dict.fromkeys(init for task in kept for init in task["inits"]))
     for task in kept:
         task["inits"] = [init for init in task["inits"] if inits is None or init in inits]

@@ -15,7 +15,6 @@ from mimseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 _KEYS = ("layer_decay_rate", "decay_embeddings", "custom_keys")
 _CUSTOM_KEYS = ("lr_mult", "decay_mult")
 _TOKENS = ("cls_token", "mask_token", "dist_token", "reg_token", "register_tokens")
-_POSITIONS = "pos_embed"
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -129,7 +128,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         exempt = param.ndim <= 1 or name.endswith(".bias")
         if not self.paramwise_cfg.get("decay_embeddings", False):
             exempt = exempt or name.rpartition(".")[2] in _TOKENS or "gamma" in name
-            exempt = exempt or _POSITIONS in name
+            exempt = exempt or "pos_embed" in name
         return 0.0 if exempt else self.base_wd
 
     def _table(self, groups: list[tuple[tuple, dict]]) -> str:

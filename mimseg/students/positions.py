@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mimseg.layers.block import TransformerBlock
 from mimseg.layers.position import is_known, resize_position_embedding
 from mimseg.layers.relative_position import relative_position_index, resize_relative_table
 
@@ -53,8 +54,18 @@ class PositionMixin:
 
     def block_bias(self, index: int, grid: tuple[int, int]) -> Tensor | None:
         """The relative bias of a block, its own or the shared one; None where it has none."""
-        own = self.layers[index].attn.relative_position_bias_table
-        return self._shared_bias(grid) if own is None else self.relative_bias(own, grid)
+        return self._bias_in(self.layers[index], grid, self._shared_bias(grid))
+
+    def _bias_in(
+        self,
+        block: TransformerBlock,
+        grid: tuple[int, int],
+        shared: Tensor | None,
+        kept: Tensor | None = None,
+    ) -> Tensor | None:
+        """A block's bias among the tokens that it sees: its own table's, or `shared` as it is."""
+        own = block.attn.relative_position_bias_table
+        return shared if own is None else self._visible_bias(self.relative_bias(own, grid), kept)
 
     def relative_bias(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
         """The table's bias on a grid, (heads, [1 +] L, [1 +] L)."""

@@ -90,13 +90,3 @@ class BlocksMixin(PositionMixin):
     ) -> Tensor:
         """A block with its bias: recomputed together, a bias of every pair is not kept."""
         return block(x, self._bias_in(block, grid, shared, kept), grid)
-
-    def _bias_in(
-        self,
-        block: TransformerBlock,
-        grid: tuple[int, int],
-        shared: Tensor | None,
-        kept: Tensor | None,
-    ) -> Tensor | None:
-        own = block.attn.relative_position_bias_table
-        return shared if own is None else self._visible_bias(self.relative_bias(own, grid), kept)
