@@ -1,6 +1,7 @@
 """Every config loads, builds at full size without memory, and takes a step at a small one."""
 
 import re
+import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,14 +16,15 @@ from mimseg.engine.prepare import check_types
 from mimseg.engine.stages import stage_configs
 from mimseg.methods.shrink import shrink
 
+from shipped import shipped_configs  # isort: skip
 from shrink_dense import shrink_dense  # isort: skip
 
 ROOT_DIR = Path(__file__).parents[1]
-FILES = sorted(
+FILES = [
     path.relative_to(ROOT_DIR)
-    for path in (ROOT_DIR / "configs").rglob("*.py")
+    for path in shipped_configs()
     if not {"_base_", "benchmark", "analysis"} & set(path.parts)
-)
+]
 # published counts of the encoders without a head, by width and depth: T, S, B, L, H; mini is ours
 MILLIONS = {
     (128, 6): 1.2,
@@ -34,6 +36,16 @@ MILLIONS = {
 }
 MIM = "mimseg.MaskedImageModeling"
 CLASSIFIER = "mmpretrain.ImageClassifier"
+
+
+def test_a_config_put_beside_ours_is_not_swept(tmp_path):
+    (tmp_path / "configs").mkdir()
+    for name in ("ours.py", "of_a_user.py"):
+        (tmp_path / "configs" / name).touch()
+    for command in ("init -q", "add configs/ours.py"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    assert shipped_configs(root=tmp_path) == [tmp_path / "configs/ours.py"]
+    assert len(FILES) > 100
 
 
 def load(path):

@@ -11,6 +11,8 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mimseg.engine.layer_decay import check_floors
 from mimseg.errors import UserError
 
+from shipped import shipped_configs  # isort: skip
+
 ROOT = Path(__file__).parents[2]
 STEPS = 150  # what a run is shortened to
 
@@ -28,7 +30,7 @@ def optimizer_of(lr, decay, depths):
 def decaying():
     """Configs with layer decay, by name; the rate stands in the file itself."""
     found = {}
-    for path in sorted((ROOT / "configs").rglob("*.py")):
+    for path in shipped_configs():
         if "layer_decay_rate=0" in path.read_text():
             assert "_base_" not in path.parts
             found[str(path.relative_to(ROOT / "configs"))] = Config.fromfile(path)

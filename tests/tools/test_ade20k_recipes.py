@@ -26,10 +26,11 @@ from mimseg.layers.relative_position import resize_relative_table
 from mimseg.methods.shrink import shrink
 from mimseg.registry import MODELS
 
+from shipped import shipped_configs  # isort: skip
 from shrink_dense import ARCH, shrink_dense  # isort: skip
 
 ROOT = Path(__file__).parents[2] / "configs"
-ADE = sorted((ROOT / "ade20k").glob("*.py"))
+ADE = shipped_configs("configs/ade20k")
 MAE_STYLE = ROOT / "ade20k/vit-base_upernet_8xb2-160k_ade20k-512x512.py"
 BEIT_STYLE = ROOT / "ade20k/maskdistill_vit-base_upernet_8xb2-160k_ade20k-512x512.py"
 LINEAR = ROOT / "ade20k/linear_vit-base_8xb2-40k_ade20k-512x512.py"
