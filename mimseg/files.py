@@ -24,6 +24,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def update_json(path: Path, value: Any) -> Path:
+    """Write `value` as JSON unless the file holds an equal one, whose date then stays."""
+    if read_json(path) != value:
+        write_json(path, value)
+    return path
+
+
 def read_json(path: Path) -> Any:
     """The JSON at `path`, or None where the file is missing or does not parse."""
     try:

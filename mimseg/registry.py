@@ -39,7 +39,7 @@ MODELS = LazyRegistry(
     root.MODELS,
     {
         "MaskedImageModeling": "mimseg.algorithms.masked_image_modeling",
-        "MIMDataPreprocessor": "mimseg.datasets.data_preprocessor",
+        "MIMDataPreprocessor": "mimseg.data.preprocessor",
         "ViT": "mimseg.students.vit",
         "FeaturePyramid": "mimseg.dense.feature_pyramid",
         "SimpleFeaturePyramid": "mimseg.dense.simple_feature_pyramid",
@@ -81,8 +81,8 @@ TRANSFORMS = LazyRegistry(
     "transform",
     root.TRANSFORMS,
     {
-        "LoadImageFromFile": "mimseg.datasets.safe_loading",
-        "MIMViews": "mimseg.datasets.views",
+        "LoadImageFromFile": "mimseg.data.loading",
+        "MIMViews": "mimseg.data.views",
     },
 )
 HOOKS = LazyRegistry(

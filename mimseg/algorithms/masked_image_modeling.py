@@ -13,10 +13,10 @@ from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
 from mimseg.algorithms.objective import Objective
-from mimseg.algorithms.outputs import Needs, StudentOutput
+from mimseg.algorithms.teacher_bank import TeacherBank
 from mimseg.errors import UserError
+from mimseg.outputs import Needs, StudentOutput
 from mimseg.registry import MODELS
-from mimseg.teachers.bank import TeacherBank
 from mimseg.teachers.base import IMAGENET_MEAN, IMAGENET_STD
 
 SLOTS = ("teacher", "normalization", "head", "loss")

@@ -6,9 +6,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, StudentOutput, TeacherOutput
 from mimseg.errors import UserError
 from mimseg.heads.base import Head
+from mimseg.outputs import Needs, StudentOutput, TeacherOutput
 
 POSITIONS = ("masked", "visible", "all", "cls")
 

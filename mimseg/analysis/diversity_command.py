@@ -19,8 +19,8 @@ from mimseg.analysis.teachers import (
     load_teacher,
     read_teachers,
 )
-from mimseg.benchmark.progress import clock
 from mimseg.errors import UserError
+from mimseg.pipeline.progress import clock
 
 EVERY = 2.0  # seconds between two lines of progress
 

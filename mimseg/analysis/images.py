@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mimseg.datasets.folder_check import check_folder, walk_files
-from mimseg.datasets.safe_loading import LoadImageFromFile
+from mimseg.data.checks.folder import check_folder, walk_files
+from mimseg.data.loading import LoadImageFromFile
 from mimseg.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mimseg.algorithms.outputs import Needs
 from mimseg.analysis.token_diversity import token_diversity, token_similarity
 from mimseg.errors import UserError
+from mimseg.outputs import Needs
 from mimseg.teachers.base import Teacher
 
 # Where the query patches lie, as shares of height and width.

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from html import escape
 
-from mimseg.benchmark.curves import Curve
 from mimseg.benchmark.summary import Summary
+from mimseg.pipeline.scalars import Curve
 
 COLORS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#db2777", "#0891b2")
 NEUTRAL = "#64748b"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mimseg.benchmark.places import Places
-from mimseg.benchmark.step import load_config
+from mimseg.pipeline.places import Places
+from mimseg.pipeline.step import load_config
 
 RANDOM = "random"
 

@@ -7,17 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mimseg.benchmark.environment import commit, machine
-from mimseg.benchmark.lock import WorkDirLock
-from mimseg.benchmark.pipeline import Pipeline
-from mimseg.benchmark.places import Places
 from mimseg.benchmark.plan import Plan
-from mimseg.benchmark.records import write_record
 from mimseg.benchmark.report import write_report
-from mimseg.benchmark.results import test_rows
-from mimseg.benchmark.step import Step, StepState
+from mimseg.benchmark.results import test_rows, write_record
 from mimseg.benchmark.subset import subset
 from mimseg.errors import UserError
+from mimseg.pipeline.lock import WorkDirLock
+from mimseg.pipeline.pipeline import Pipeline
+from mimseg.pipeline.places import Places
+from mimseg.pipeline.provenance import commit, machine
+from mimseg.pipeline.step import Step, StepState
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -9,13 +9,13 @@ from typing import Any
 
 from mimseg.benchmark.charts import COLORS, Line, dot_chart, init_colors, line_chart
 from mimseg.benchmark.choice import point_name, short
-from mimseg.benchmark.curves import read_curve, scalar_files, smooth
 from mimseg.benchmark.plan import Plan
-from mimseg.benchmark.progress import clock
 from mimseg.benchmark.study import study_html, study_tables
 from mimseg.benchmark.style import CSS
 from mimseg.benchmark.summary import label, metric_name, verdict_text
 from mimseg.files import read_json
+from mimseg.pipeline.progress import clock
+from mimseg.pipeline.scalars import read_curve, scalar_files, smooth
 
 Report = dict[str, Any]
 

@@ -10,10 +10,10 @@ from typing import Any
 from mimseg.benchmark.choice import choose, point_name
 from mimseg.benchmark.inits import inits_of, sources
 from mimseg.benchmark.options import cfg_options, cfg_values, point_options
-from mimseg.benchmark.places import Places
-from mimseg.benchmark.step import Step, check_steps
 from mimseg.benchmark.study import Study
 from mimseg.errors import UserError
+from mimseg.pipeline.places import Places
+from mimseg.pipeline.step import Step, check_steps
 
 
 class Plan:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mimseg.benchmark.choice import read_metric
-from mimseg.benchmark.environment import environment
 from mimseg.benchmark.inits import RANDOM
 from mimseg.benchmark.plan import Plan
-from mimseg.benchmark.step import StepState
 from mimseg.benchmark.study import study_tables
 from mimseg.benchmark.summary import Comparison, Summary, label, metric_name, verdict_text
-from mimseg.files import read_json
+from mimseg.files import read_json, update_json
+from mimseg.pipeline.provenance import environment
+from mimseg.pipeline.step import StepState
 
 Row = dict[str, Any]
 
@@ -197,3 +198,9 @@ def _step(plan: Plan, name: str) -> Row:
         "attempts": state.content.get("attempts"),
         "metrics": done.get("metrics") if isinstance(done, dict) else None,
     }
+
+
+def write_record(folder: Path, benchmark: str, row: dict[str, Any]) -> Path:
+    """Write one of `test_rows` as a file of its own."""
+    name = f"{row['name']}_{row['init']}_seed{row['seed']}_{row['metric']}.json"
+    return update_json(folder / name, {"benchmark": benchmark, **row})

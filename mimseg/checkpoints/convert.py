@@ -12,10 +12,10 @@ from torch import Tensor
 
 from mimseg.checkpoints.families import NAMES
 from mimseg.checkpoints.files import UntrustedCheckpoint, read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.libraries import choose
 from mimseg.checkpoints.loader import weights_in
 from mimseg.checkpoints.recognise import Found, not_recognised, recognise
 from mimseg.checkpoints.shape import shape_of
-from mimseg.checkpoints.targets import choose
 from mimseg.errors import UserError, exit_code
 
 TARGET_NAMES = ("mimseg", "timm", "hf", "mmpretrain")

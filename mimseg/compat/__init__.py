@@ -6,11 +6,13 @@ about is imported, so `import mimseg` stays light and a mend that nobody needs c
     mmcv_ext.py              the ops of (Cascade) Mask R-CNN, for an mmcv without compiled ones
     config_bases.py          `mmseg::` in a config's `_base_`
     cpu_distributed.py       `--launcher pytorch` on a machine without a GPU
+    old_names.py             modules by the names that they had before version 0.2
     half_precision_boxes.py  boxes that mmdet would round to half precision under autocast
 """
 
 from mimseg.compat.import_hooks import when_imported
 from mimseg.compat.mmcv_ext_finder import install_finder
+from mimseg.compat.old_names import install_old_names
 
 
 def install() -> None:
@@ -19,6 +21,7 @@ def install() -> None:
     A library that is already imported is mended at once, any other one when it is imported.
     """
     install_finder()
+    install_old_names()
     mends = "mimseg.compat"
     when_imported("mmengine.config.utils", f"{mends}.config_bases:name_mmseg")
     when_imported("mmengine.dist.utils", f"{mends}.cpu_distributed:start_with_gloo")

@@ -136,8 +136,8 @@ def check_config(cfg: Config, splits: tuple[str, ...]) -> None:
     Raises:
         UserError: an unknown `mimseg.` type, `compile` of anything but networks, or bad data.
     """
-    from mimseg.datasets.checks import check_config_data
-    from mimseg.datasets.class_check import check_classes
+    from mimseg.data.checks.classes import check_classes
+    from mimseg.data.checks.config import check_config_data
 
     check_compile(cfg.get("compile"))
     check_types(cfg.to_dict())

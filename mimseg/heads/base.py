@@ -5,8 +5,8 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, StudentOutput, TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import Needs, StudentOutput, TeacherOutput
 
 
 class Head(BaseModule):

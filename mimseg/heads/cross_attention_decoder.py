@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import StudentOutput
 from mimseg.errors import UserError
 from mimseg.heads.decoder import DecoderHead
 from mimseg.layers.block import FeedForward
 from mimseg.layers.drop_path import DropPath
 from mimseg.layers.visible import visible_indices
+from mimseg.outputs import StudentOutput
 from mimseg.registry import MODELS
 
 

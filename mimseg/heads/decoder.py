@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import StudentOutput
 from mimseg.heads.base import Head
 from mimseg.layers.block import TransformerBlock
 from mimseg.layers.position import sincos_position_embedding
+from mimseg.outputs import StudentOutput
 from mimseg.registry import MODELS
 
 

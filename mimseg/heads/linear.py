@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import StudentOutput
 from mimseg.heads.token import TokenHead
+from mimseg.outputs import StudentOutput
 from mimseg.registry import MODELS
 
 

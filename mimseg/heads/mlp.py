@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import StudentOutput
 from mimseg.errors import UserError
 from mimseg.heads.token import TokenHead
+from mimseg.outputs import StudentOutput
 from mimseg.registry import MODELS
 
 

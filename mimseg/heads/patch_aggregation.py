@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, StudentOutput
 from mimseg.errors import UserError
 from mimseg.heads.token import TokenHead
 from mimseg.layers.block import LayerScale, TransformerBlock, shrink_residual_branches
+from mimseg.outputs import Needs, StudentOutput
 from mimseg.registry import MODELS
 
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import QKV, Needs, StudentOutput, TeacherOutput
 from mimseg.errors import UserError
 from mimseg.heads.base import Head
+from mimseg.outputs import QKV, Needs, StudentOutput, TeacherOutput
 from mimseg.registry import MODELS
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import StudentOutput
 from mimseg.heads.base import Head
+from mimseg.outputs import StudentOutput
 
 
 class TokenHead(Head):

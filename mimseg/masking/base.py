@@ -6,8 +6,8 @@ import torch
 from mmengine.dist import get_rank
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import Needs, TeacherOutput
 
 
 class Masking(nn.Module):

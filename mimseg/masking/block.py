@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
 from mimseg.masking.ratio import RatioMasking, highest
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 ATTEMPTS = 10  # rectangles tried for a block, as in BEiT

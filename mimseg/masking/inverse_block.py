@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
 from mimseg.masking.ratio import RatioMasking, highest
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 

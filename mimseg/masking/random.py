@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
 from mimseg.masking.ratio import RatioMasking, highest
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import Needs, TeacherOutput
 
 
 class Normalization(nn.Module):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.normalizations.base import Normalization
 from mimseg.normalizations.ranks import mean_over_ranks
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.normalizations.base import Normalization
+from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 
 

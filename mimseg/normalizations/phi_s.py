@@ -8,10 +8,10 @@ import torch
 from mmengine.dist import all_reduce, broadcast
 from torch import Tensor
 
-from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
 from mimseg.normalizations.balance import balancing_rotation
 from mimseg.normalizations.base import Normalization
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 

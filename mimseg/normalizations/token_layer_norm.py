@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.normalizations.base import Normalization
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 

@@ -8,10 +8,10 @@ from mmengine.logging import print_log
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mimseg.algorithms.outputs import Needs
 from mimseg.errors import UserError
 from mimseg.layers.block import TransformerBlock
 from mimseg.layers.position import is_known
+from mimseg.outputs import Needs
 from mimseg.students.positions import PositionMixin
 
 

@@ -9,11 +9,11 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, StudentOutput
 from mimseg.layers.patch_embed import PatchEmbed
 from mimseg.layers.position import sincos_position_embedding
 from mimseg.layers.relative_position import RelativePositionTable
 from mimseg.layers.visible import visible_indices
+from mimseg.outputs import Needs, StudentOutput
 from mimseg.registry import MODELS
 from mimseg.students.blocks import block_windows, build_blocks, drop_path_rates
 from mimseg.students.options import arch_settings, check_options

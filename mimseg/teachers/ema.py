@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers.vit import ViTTeacher
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from mmpretrain.models.selfsup.maskfeat import HOGGenerator
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers.base import Teacher
 

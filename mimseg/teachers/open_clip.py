@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import QKV, Needs, TeacherOutput
 from mimseg.checkpoints import clip
 from mimseg.errors import UserError
 from mimseg.layers.position import resize_position_embedding
+from mimseg.outputs import QKV, Needs, TeacherOutput
 from mimseg.registry import MODELS
-from mimseg.teachers import hub
+from mimseg.teachers import weights as hub
 from mimseg.teachers.base import Teacher
 from mimseg.teachers.open_clip_build import build_tower, read_config
 from mimseg.teachers.taps import asked_blocks, cls_attention, gather, recorded_inputs, same_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, TeacherOutput
+from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers.base import Teacher
 

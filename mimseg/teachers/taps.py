@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import TeacherOutput
 
 
 def same_size(img_size: object, side: int) -> bool:

@@ -10,10 +10,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
-from mimseg.teachers import hub
+from mimseg.teachers import weights as hub
 from mimseg.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Teacher
 from mimseg.teachers.taps import asked_blocks, cls_attention, gather, recorded_inputs
 from mimseg.teachers.timm_attention import attention_bias, split_heads

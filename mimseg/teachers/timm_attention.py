@@ -8,8 +8,8 @@ from timm.layers import Attention, AttentionRope
 from timm.models import beit, eva
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import QKV
 from mimseg.errors import UserError
+from mimseg.outputs import QKV
 
 _KNOWN = (Attention, AttentionRope, beit.Attention, eva.EvaAttention)
 

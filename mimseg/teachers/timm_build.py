@@ -9,7 +9,7 @@ import timm
 from torch import Tensor, nn
 
 from mimseg.errors import UserError
-from mimseg.teachers import hub
+from mimseg.teachers import weights as hub
 from mimseg.teachers.taps import same_size
 
 _OURS = {"pretrained": "weights", "checkpoint_path": "weights", "features_only": "stage"}

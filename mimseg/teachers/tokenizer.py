@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers.base import Teacher
-from mimseg.teachers.hub import (
+from mimseg.teachers.weights import (
     check_weights,
     load_exact,
     no_download,

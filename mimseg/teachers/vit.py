@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mimseg.algorithms.outputs import Needs, TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers.base import Teacher
-from mimseg.teachers.hub import file_digest, trust_told
 from mimseg.teachers.taps import cls_attention
+from mimseg.teachers.weights import file_digest, trust_told
 
 
 @MODELS.register_module()

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import init_default_scope
 
-from mimseg.algorithms.outputs import Needs
 from mimseg.errors import UserError
+from mimseg.outputs import Needs
 from mimseg.registry import MODELS
 
 TINY = dict(embed_dims=48, num_layers=3, num_heads=4, feedforward_channels=96)

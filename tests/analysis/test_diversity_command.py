@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mimseg.algorithms.outputs import Needs
 from mimseg.analysis.main import main
 from mimseg.analysis.measure import measure, query_indices
 from mimseg.analysis.teachers import build_student, build_teacher, load_teacher, read_teachers
 from mimseg.errors import UserError
+from mimseg.outputs import Needs
 
 ROOT = Path(__file__).parents[2]
 VIT = """dict(type="mimseg.ViT", arch=dict(embed_dims=24, num_layers=2, num_heads=2,

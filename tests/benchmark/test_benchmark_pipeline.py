@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mimseg.benchmark.progress import Estimator, budget, clock, fraction, tails
-from mimseg.benchmark.step import Step
 from mimseg.files import write_json
+from mimseg.pipeline.progress import Estimator, budget, clock, fraction, tails
+from mimseg.pipeline.step import Step
 
 SMALL = ('inits = ["random", "mae"]', 'inits = ["mae"]')
 

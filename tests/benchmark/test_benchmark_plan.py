@@ -7,9 +7,9 @@ import pytest
 
 from mimseg.benchmark.choice import choose, point_name, read_metric
 from mimseg.benchmark.options import cfg_values, point_options
-from mimseg.benchmark.places import Places
 from mimseg.benchmark.subset import subset
 from mimseg.errors import UserError
+from mimseg.pipeline.places import Places
 
 
 def test_a_whole_benchmark_runs_each_step_once_and_tests_only_the_chosen_point(repository):

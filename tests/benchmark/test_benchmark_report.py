@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mimseg.benchmark import pictures, records
+from dev import records
+from mimseg.benchmark import pictures, results
 from mimseg.benchmark.charts import Line, dot_chart, line_chart
-from mimseg.benchmark.curves import read_curve, smooth
 from mimseg.benchmark.pretrain_panels import compose
 from mimseg.benchmark.results import findings, headline, summarise
 from mimseg.benchmark.summary import Comparison, Summary
 from mimseg.errors import UserError
 from mimseg.files import write_json
+from mimseg.pipeline.scalars import read_curve, smooth
 
 TASKS = [{"name": "semseg", "select": "mIoU"}]
 
@@ -115,7 +116,7 @@ def write_rows(folder, name, values):
         for seed, value in enumerate(found):
             row = {"name": name, "task": "semseg", "init": init, "seed": seed}
             row |= {"metric": "mIoU", "value": value, "config": "c.py", "command": "python x"}
-            records.write_record(
+            results.write_record(
                 folder / "demo", "demo", row | {"commit": "a" * 40 + "-dirty", "seconds": 60}
             )
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mimseg.benchmark import records
-from mimseg.benchmark.places import Places
+from dev import records
 from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.study import Study, StudyTable, study_html, study_markdown, study_tables
 from mimseg.errors import UserError
+from mimseg.pipeline.places import Places
 
 ROOT = Path(__file__).parents[2]
 SHAPE = dict(row_name="teacher", column_name="stage", columns=["0", "1"])

@@ -9,9 +9,9 @@ from torch import nn
 
 from mimseg.checkpoints.convert import convert
 from mimseg.checkpoints.files import read_checkpoint
+from mimseg.checkpoints.libraries import choose
 from mimseg.checkpoints.loader import load_backbone
 from mimseg.checkpoints.shape import shape_of
-from mimseg.checkpoints.targets import choose
 from mimseg.errors import UserError
 from mimseg.students.vit import ViT
 

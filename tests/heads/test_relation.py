@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mimseg.algorithms.outputs import StudentOutput, TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import StudentOutput, TeacherOutput
 from mimseg.registry import MODELS
 
 

@@ -5,8 +5,8 @@ from itertools import permutations
 import pytest
 import torch
 
-from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 CPU = torch.device("cpu")

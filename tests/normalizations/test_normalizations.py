@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from mimseg.algorithms.outputs import TeacherOutput
 from mimseg.errors import UserError
 from mimseg.normalizations.balance import balancing_rotation, hadamard
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 

@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from mimseg.algorithms.outputs import TeacherOutput
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 CONFIGS = {

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from mimseg.algorithms.outputs import Needs
 from mimseg.errors import UserError
 from mimseg.layers.relative_position import relative_position_index, resize_relative_table
+from mimseg.outputs import Needs
 
 TABLE = "relative_position_bias_table"
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmpretrain.models import VisionTransformer
 
-from mimseg.algorithms.outputs import Needs
 from mimseg.errors import UserError
+from mimseg.outputs import Needs
 from mimseg.registry import MODELS
 
 

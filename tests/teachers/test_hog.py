@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mimseg.algorithms.outputs import Needs
 from mimseg.errors import UserError
+from mimseg.outputs import Needs
 from mimseg.registry import MODELS
 
 LAST = Needs(layers=frozenset({-1}))

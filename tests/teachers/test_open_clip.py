@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mimseg.algorithms.outputs import Needs
 from mimseg.checkpoints import clip
 from mimseg.errors import UserError
+from mimseg.outputs import Needs
 from mimseg.registry import MODELS
 
 VISION = dict(image_size=32, patch_size=8, width=32, layers=3, head_width=8)

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mimseg.algorithms.outputs import Needs
 from mimseg.errors import UserError
+from mimseg.outputs import Needs
 from mimseg.registry import MODELS
 
 TINY = dict(img_size=64, embed_dim=48, depth=3, num_heads=4)

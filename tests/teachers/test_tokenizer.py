@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope, init_default_scope
 
-from mimseg.algorithms.outputs import Needs
 from mimseg.errors import UserError
+from mimseg.outputs import Needs
 from mimseg.registry import MODELS
 
 IDS = Needs(ids=True)

@@ -17,14 +17,14 @@ from mmengine.registry import DefaultScope
 
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.loader import load_backbone
-from mimseg.datasets.scene_writer import main as make_scenes
+from mimseg.data.scenes.write import main as make_scenes
 from mimseg.engine.launch import test_main as run_test
 from mimseg.engine.launch import train_main
 from mimseg.engine.prepare import use_tta
 from mimseg.engine.run import build_runner
 from mimseg.layers.relative_position import resize_relative_table
-from mimseg.methods.shrink import shrink
 from mimseg.registry import MODELS
+from mimseg.rehearse.pretraining import shrink
 
 from shipped import shipped_configs  # isort: skip
 from shrink_dense import ARCH, shrink_dense  # isort: skip

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.loader import load_backbone
-from mimseg.datasets.class_check import check_classes
+from mimseg.data.checks.classes import check_classes
 from mimseg.engine.launch import test_main as run_test
 from mimseg.engine.launch import train_main
 from mimseg.errors import UserError

@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
-from mimseg.bench.main import main
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # `dev` is a package of tools/
+
+from dev.cost.main import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(root=Path(__file__).resolve().parents[2]))
+    sys.exit(main())

@@ -3,7 +3,7 @@
 python tools/data/check.py ROOT [--kind imagenet|ade20k|coco|folder|scenes]
 """
 
-from mimseg.datasets.data_check import main
+from mimseg.data.checks.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

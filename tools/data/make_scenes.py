@@ -3,7 +3,7 @@
 python tools/data/make_scenes.py OUT --train 150 --val 300 --unlabelled 5000 --seed 0
 """
 
-from mimseg.datasets.scene_writer import main
+from mimseg.data.scenes.write import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

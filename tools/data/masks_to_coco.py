@@ -3,7 +3,7 @@
 python tools/data/masks_to_coco.py IMAGES ANNOTATIONS OUT.json --things 8:car 9:pedestrian
 """
 
-from mimseg.datasets.masks_to_coco import main
+from mimseg.data.masks_to_coco import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,1 +1,0 @@
-"""What training costs, beside the stock models."""

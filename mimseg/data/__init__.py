@@ -1,0 +1,1 @@
+"""Reads images, draws scenes and checks data."""

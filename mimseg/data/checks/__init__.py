@@ -1,0 +1,1 @@
+"""Checks data before training."""

@@ -1,0 +1,1 @@
+"""Knows the folders of common data sets."""

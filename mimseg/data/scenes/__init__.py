@@ -1,0 +1,1 @@
+"""Draws labelled scenes."""

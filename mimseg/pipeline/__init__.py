@@ -1,0 +1,1 @@
+"""Runs named, resumable steps."""

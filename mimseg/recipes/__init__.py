@@ -1,0 +1,1 @@
+"""Finds the shipped configs and describes the methods among them."""

@@ -1,0 +1,1 @@
+"""Makes any config small."""

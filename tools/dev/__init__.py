@@ -1,0 +1,1 @@
+"""Serves the project itself: documentation tables, records, measurements."""

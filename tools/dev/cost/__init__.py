@@ -1,0 +1,1 @@
+"""Measures a training step beside the stock models."""

@@ -1,0 +1,23 @@
+"""The models of the repository's own recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mimseg.errors import UserError
+
+_FOLDER = Path(__file__).resolve().parents[3] / "configs" / "_base_" / "models"
+
+
+def model_of(name: str) -> ConfigDict:
+    """The model of a config in configs/_base_/models.
+
+    Raises:
+        UserError: it is not there, as in an installed package.
+    """
+    path = _FOLDER / f"{name}.py"
+    if not path.is_file():
+        raise UserError("config", str(path), "a file of the repository", "run it from a checkout")
+    return Config.fromfile(path).model

@@ -1,0 +1,1 @@
+"""Writes docs/methods.md from small runs."""

@@ -1,0 +1,164 @@
+"""The table of methods, from the slots that their configs build."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mimseg.engine.stages import stage_configs
+from mimseg.errors import UserError
+from mimseg.files import write_text
+from mimseg.recipes.describe import describe
+from mimseg.recipes.methods import Method, find_methods
+from mimseg.registry import MODELS
+from mimseg.rehearse.pretraining import shrink
+
+BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
+COLUMNS = ("teacher", "student", "normalization", "head", "loss", "mask", "positions")
+_OWN = "earlier stage"  # work dir of the stages, to know their students by
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method and its slots in words, by the names in COLUMNS."""
+
+    method: Method
+    cells: dict[str, str]
+
+
+def build_small(cfg: Config) -> nn.Module:
+    """The model of a config that was made small, with weights not drawn yet."""
+    DefaultScope.get_instance(f"methods {id(cfg)}", scope_name=cfg.get("default_scope", "mimseg"))
+    return MODELS.build(copy.deepcopy(cfg.model))
+
+
+def rows(root: Path) -> list[Row]:
+    """Build each method's slots small and describe them.
+
+    Raises:
+        UserError: a config does not build; the message names it.
+    """
+    found = []
+    for method in find_methods(root):
+        try:
+            found.append(Row(method, cells(method.load(root))))
+        except Exception as error:
+            raise UserError(str(method.path), method.name, f"slots that build ({error})") from error
+    return found
+
+
+def cells(cfg: Config) -> dict[str, str]:
+    """The slots of a config in words; those of its stages side by side where they differ."""
+    stages = _stages(cfg)
+    found = [_one(own) for own in stages]
+    return {column: _join([one[column] for one in found], ", then ") for column in COLUMNS}
+
+
+def _stages(cfg: Config) -> list[Config]:
+    if not cfg.get("stages"):
+        return [cfg]
+    own = copy.deepcopy(cfg)
+    own.work_dir = _OWN
+    return list(stage_configs(own).values())
+
+
+def _one(cfg: Config) -> dict[str, str]:
+    full = copy.deepcopy(cfg.model)
+    small = copy.deepcopy(cfg)
+    shrink(small)
+    model = build_small(small)
+    given = full.get("teachers") or {"teacher": full.get("teacher")}
+    objectives = full.get("objectives") or [{**full, "teacher": "teacher", "name": ""}]
+    built = list(model.objectives.values())
+    teachers = {name: _teacher(model.bank[name], cfg) for name, cfg in given.items()}
+    positions = [_positions(one, model.masking) for one in built]
+    parts: dict[str, list[str]] = {
+        "teacher": [teachers[o["teacher"]] for o in objectives],
+        "positions": positions,
+    }
+    for slot, attribute in (("normalization",) * 2, ("head",) * 2, ("loss", "criterion")):
+        parts[slot] = [
+            describe(getattr(one, attribute), o[slot])
+            for one, o in zip(built, objectives, strict=True)
+        ]
+    text = {name: _join(values, "; ") for name, values in parts.items()}
+    text["student"] = _student(model.backbone, full.backbone, model.masking)
+    text["mask"] = describe(model.masking, full.get("masking"))
+    return text
+
+
+def _teacher(built: nn.Module, given: dict) -> str:
+    if str(given.get("init", "")).startswith(f"{_OWN}/"):
+        return "the student of an earlier stage"
+    return describe(built, given)
+
+
+def _student(built: nn.Module, given: dict, masking: nn.Module | None) -> str:
+    arch = given.get("arch", "base")
+    name = f"ViT-{arch if isinstance(arch, str) else 'own'}/{given.get('patch_size', 16)}"
+    seen = "whole image"
+    if masking is not None:
+        seen = "masked patches dropped" if built.mask_mode == "drop" else "mask token"
+    parts = [name, seen]
+    if built.rel_pos_kind != "none":
+        parts.append(f"{built.rel_pos_kind.replace('_', ' ')} relative positions")
+    if given.get("layer_scale"):
+        parts.append("layer scale")
+    if given.get("last_block_heads"):
+        parts.append(f"{given['last_block_heads']} heads in the last block")
+    return ", ".join(parts)
+
+
+def _positions(objective: nn.Module, masking: nn.Module | None) -> str:
+    kind = objective.positions_kind
+    if kind == "cls":
+        return "CLS"
+    kind = "all" if masking is None else kind
+    return kind + (" and CLS" if objective.with_cls else "")
+
+
+def _join(values: list[str], mark: str) -> str:
+    return mark.join(dict.fromkeys(values))
+
+
+def markdown(found: list[Row], prefix: str = "") -> str:
+    """The rows as a Markdown table.
+
+    Args:
+        found: what `rows` gave.
+        prefix: what leads from the file that the table stands in to the repository's root.
+    """
+    lines = ["| method | paper | " + " | ".join(COLUMNS) + " |"]
+    lines.append("|" + "---|" * (len(COLUMNS) + 2))
+    for row in found:
+        paper = row.method.paper
+        link = f"[{paper}](https://arxiv.org/abs/{paper})" if paper else "ours"
+        name = f"[{row.method.name}]({prefix}{row.method.path.as_posix()})"
+        values: list[Any] = [name, link, *(row.cells[column] for column in COLUMNS)]
+        lines.append(f"| {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def write_table(path: Path, table: str) -> None:
+    """Put the table between a Markdown file's markers.
+
+    Raises:
+        UserError: the file has no markers.
+    """
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if BEGIN not in text or END not in text:
+        raise UserError(str(path), None, f"the markers {BEGIN} and {END}", "add them")
+    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
+    write_text(path, f"{before}{BEGIN}\n\n{table}\n\n{after}")
+
+
+def read_table(path: Path) -> str:
+    """What stands between a Markdown file's markers."""
+    text = path.read_text(encoding="utf-8")
+    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip()
