@@ -1,41 +1,64 @@
-"""The error for mistakes a user can mend."""
+"""Reports mistakes that a user can correct."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 
 class UserError(ValueError):
-    """A mistake in a config, a path or data, told in one line.
+    """A mistake in a config, a path or data, reported in one line.
 
-    The tools print the message alone and exit with code 2; from Python it is a ValueError.
+    The commands print the message alone and exit with code 2; from Python it is a ValueError.
 
     Args:
         key: the config key, flag or file at fault.
-        value: what was found there.
-        expected: what was expected instead.
+        value: the value that it has.
+        expected: the value that would be right, in words.
         fix: what to do about it; left out where nothing useful can be said.
     """
 
     def __init__(
-        self, key: str, value: object = None, expected: str | None = None, fix: str = ""
+        self, key: str, value: object = None, *, expected: str | None = None, fix: str = ""
     ) -> None:
         self.key, self.value, self.expected, self.fix = key, value, expected, fix
-        if expected is None:  # torch makes a loader process's error anew from its traceback alone
+        if expected is None:  # torch rebuilds a loader process's error from its traceback alone
             super().__init__(key.rsplit("UserError: ", 1)[-1].strip())
             return
         message = f"{key} = {value!r}: expected {expected}."
         super().__init__(f"{message} Fix: {fix}" if fix else message)
 
     def __reduce__(self):  # ValueError's own would pass the message for the key
-        return UserError, (self.key, self.value, self.expected, self.fix)
+        return _rebuild, (self.key, self.value, self.expected, self.fix)
+
+
+def _rebuild(key: str, value: object, expected: str | None, fix: str) -> UserError:
+    return UserError(key, value, expected=expected, fix=fix)
+
+
+def require_choice(key: str, value: object, choices: Iterable, fix: str = "") -> None:
+    """Raise UserError unless `value` is one of `choices`."""
+    choices = list(choices)
+    if value not in choices:
+        raise UserError(key, value, expected=f"one of {choices}", fix=fix)
+
+
+def require_at_least(key: str, value: float, least: float, fix: str = "") -> None:
+    """Raise UserError unless `value` is `least` or more."""
+    if not value >= least:
+        raise UserError(key, value, expected=f"at least {least}", fix=fix)
+
+
+def require_positive(key: str, value: float, fix: str = "") -> None:
+    """Raise UserError unless `value` is above 0."""
+    if not value > 0:
+        raise UserError(key, value, expected="a number above 0", fix=fix)
 
 
 @contextmanager
-def unknown_type_told() -> Iterator[None]:
-    """Within the block, tell a type that no registry knows as a UserError."""
+def report_unknown_types() -> Iterator[None]:
+    """Within the block, report a type that no registry knows as a UserError."""
     try:
         yield
     except KeyError as error:
@@ -43,12 +66,12 @@ def unknown_type_told() -> Iterator[None]:
             raise
         message = str(error.args[0]).split(". ")[0]
         raise UserError(
-            "type", message, "a type that is registered", "check its scope and name"
+            "type", message, expected="a type that is registered", fix="check its scope and name"
         ) from None
 
 
 def exit_code(run: Callable[[], int | None], stopped: str | None = None) -> int:
-    """Run a command line and tell a user's mistake in one line.
+    """Run a command line and report a user's mistake in one line.
 
     Args:
         run: gives an exit code, or None for 0.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mimseg.algorithms.objective import Objective
 from mimseg.algorithms.teacher_bank import TeacherBank
-from mimseg.errors import UserError
+from mimseg.errors import UserError, require_choice
 from mimseg.outputs import Needs, StudentOutput
 from mimseg.registry import MODELS
 from mimseg.teachers.base import IMAGENET_MEAN, IMAGENET_STD
@@ -66,7 +66,9 @@ class MaskedImageModeling(BaseSelfSupervisor):
             flat = dict(teacher=teacher, normalization=normalization, head=head, loss=loss)
             _expect_all("model", flat)
             if teachers is not None:
-                raise UserError("model.teachers", "given", "a list of objectives beside it")
+                raise UserError(
+                    "model.teachers", "given", expected="a list of objectives beside it"
+                )
             teachers = {"teacher": flat.pop("teacher")}
             flat |= dict(name="", teacher="teacher", positions=positions or "masked")
             objectives = [flat | dict(with_cls=bool(with_cls))]
@@ -76,9 +78,10 @@ class MaskedImageModeling(BaseSelfSupervisor):
             raise UserError(
                 "model.objectives",
                 len(objectives),
-                "at least one, and none of the flat keys (teacher, normalization, head, loss, "
+                expected="at least one, and none of the flat keys (teacher, normalization, head, "
+                "loss, "
                 "positions, with_cls) beside them",
-                "write those into each objective",
+                fix="write those into each objective",
             )
         self.masking = None if masking is None else _build(masking)
         self.bank = TeacherBank({name: _build(cfg) for name, cfg in (teachers or {}).items()})
@@ -86,13 +89,17 @@ class MaskedImageModeling(BaseSelfSupervisor):
             built.bind(self.backbone)
         source = None if self.masking is None else self.masking.teacher
         if source is not None and source not in self.bank.teachers:
-            raise UserError("masking.teacher", source, f"one of {list(self.bank.teachers)}")
+            raise UserError(
+                "masking.teacher", source, expected=f"one of {list(self.bank.teachers)}"
+            )
         self.objectives = ModuleDict()  # mmengine's, which initialises its children
         for cfg in objectives:
             options = {key: value for key, value in cfg.items() if key != "name"}
             name = f"loss_{cfg.get('name', '')}".rstrip("_")
             if name in self.objectives:
-                raise UserError("model.objectives", cfg.get("name"), "a name for each objective")
+                raise UserError(
+                    "model.objectives", cfg.get("name"), expected="a name for each objective"
+                )
             _expect_all(f"objectives ({name})", {k: options.get(k) for k in SLOTS})
             self.objectives[name] = self._objective(**options)
         for name, need in self.teacher_needs().items():
@@ -101,15 +108,14 @@ class MaskedImageModeling(BaseSelfSupervisor):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def _objective(self, teacher: str, normalization, head, loss, **options) -> Objective:
-        if teacher not in self.bank.teachers:
-            raise UserError("objective.teacher", teacher, f"one of {list(self.bank.teachers)}")
+        require_choice("objective.teacher", teacher, self.bank.teachers)
         width = self.bank[teacher].out_channels
         if isinstance(head, dict) and head.get("out_channels", width) != width:
             raise UserError(
                 "head.out_channels",
                 head["out_channels"],
-                f"the width or vocabulary of teacher {teacher!r}, {width}",
-                "leave it out: it is taken from the teacher",
+                expected=f"the width or vocabulary of teacher {teacher!r}, {width}",
+                fix="leave it out: it is taken from the teacher",
             )
         widths = dict(in_channels=self.backbone.embed_dims, out_channels=width)
         head = head if isinstance(head, nn.Module) else MODELS.build(head, default_args=widths)
@@ -118,11 +124,15 @@ class MaskedImageModeling(BaseSelfSupervisor):
         if objective.with_cls and (
             self.backbone.cls_token is None or "cls" not in self.bank[teacher].offers
         ):
-            raise UserError("with_cls", True, "a CLS token in both student and teacher", "drop it")
+            raise UserError(
+                "with_cls", True, expected="a CLS token in both student and teacher", fix="drop it"
+            )
         masked = self.masking is not None
         if masked and self.masking.num_masks > 1 and getattr(objective.criterion, "one_mask", 0):
             loss_name = type(objective.criterion).__name__
-            raise UserError("masking.num_masks", self.masking.num_masks, f"1 with {loss_name}")
+            raise UserError(
+                "masking.num_masks", self.masking.num_masks, expected=f"1 with {loss_name}"
+            )
         head.check(self.backbone, objective.positions_kind, masked, self.bank[teacher])
         return objective
 
@@ -177,8 +187,8 @@ class MaskedImageModeling(BaseSelfSupervisor):
                 raise UserError(
                     f"teacher ({name})",
                     f"grid {theirs[0]}x{theirs[1]} from a view of {size[0]}x{size[1]} pixels",
-                    f"the student's grid {grid[0]}x{grid[1]}",
-                    "set the teacher's input_size, or the size of its view in the pipeline",
+                    expected=f"the student's grid {grid[0]}x{grid[1]}",
+                    fix="set the teacher's input_size, or the size of its view in the pipeline",
                 )
 
     def _run(self, inputs: dict[str, Tensor]):
@@ -264,4 +274,6 @@ def _build(cfg: dict | nn.Module) -> nn.Module:
 def _expect_all(where: str, slots: dict) -> None:
     for key, cfg in slots.items():
         if cfg is None:
-            raise UserError(f"{where}.{key}", None, "a config", f"add {key}=dict(type=...)")
+            raise UserError(
+                f"{where}.{key}", None, expected="a config", fix=f"add {key}=dict(type=...)"
+            )

@@ -6,7 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mimseg.errors import UserError
+from mimseg.errors import UserError, require_choice
 from mimseg.heads.base import Head
 from mimseg.outputs import Needs, StudentOutput, TeacherOutput
 
@@ -37,8 +37,7 @@ class Objective(BaseModule):
         with_cls: bool = False,
     ) -> None:
         super().__init__()
-        if positions not in POSITIONS:
-            raise UserError("positions", positions, f"one of {POSITIONS}")
+        require_choice("positions", positions, POSITIONS)
         self.teacher, self.weight = teacher, weight
         self.positions_kind, self.with_cls = positions, with_cls or positions == "cls"
         self.normalization, self.head = normalization, head
@@ -63,8 +62,8 @@ class Objective(BaseModule):
             raise UserError(
                 f"teacher ({self.teacher})",
                 f"grid {teacher.grid}",
-                f"the student's grid {student.grid}",
-                "give the teacher a view of another size, or another patch size",
+                expected=f"the student's grid {student.grid}",
+                fix="give the teacher a view of another size, or another patch size",
             )
         positions = self.positions(student)
         prediction = self.head(student, positions)

@@ -96,7 +96,10 @@ class TeacherBank:
                     teacher.load_state_dict(own)
                 except RuntimeError as error:
                     raise UserError(
-                        f"teacher ({name})", "the checkpoint's", "the config's shape", str(error)
+                        f"teacher ({name})",
+                        "the checkpoint's",
+                        expected="the config's shape",
+                        fix=str(error),
                     ) from error
                 self.restored.add(name)
 
@@ -106,6 +109,6 @@ def _compare_hash(name: str, teacher: Teacher, saved: str) -> None:
         raise UserError(
             f"teacher ({name})",
             f"SHA-256 {teacher.fingerprint()}",
-            f"the file this run was started with, SHA-256 {saved}",
-            "put the first file back, or start a new run in another work dir",
+            expected=f"the file this run was started with, SHA-256 {saved}",
+            fix="put the first file back, or start a new run in another work dir",
         )

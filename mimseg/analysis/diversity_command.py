@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> None:
         UserError: a mistake in the arguments, or a teacher that does not build or load.
     """
     if args.batch_size < 1:
-        raise UserError("--batch-size", args.batch_size, "1 or more")
+        raise UserError("--batch-size", args.batch_size, expected="1 or more")
     if args.pictures < 0:
-        raise UserError("--pictures", args.pictures, "0 or more")
+        raise UserError("--pictures", args.pictures, expected="0 or more")
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     teachers, student_cfg = read_teachers(args.teachers)
     images = FolderImages(args.images, args.size, args.limit)

@@ -39,7 +39,7 @@ class DiversityResults:
         self.force, self.teachers = force, {}
         self._stale: list[Path] = []
         if out.exists() and not out.is_dir():
-            raise UserError("--out", str(out), "a folder")
+            raise UserError("--out", str(out), expected="a folder")
         found = read_json(out / NAME)
         if not isinstance(found, dict) or not {"settings", "teachers"} <= found.keys():
             self._expect_free()
@@ -53,8 +53,9 @@ class DiversityResults:
             raise UserError(
                 "--out",
                 str(out),
-                f"results with {key} = {self.settings.get(key)!r}; there it is {before.get(key)!r}",
-                "choose another folder, or replace all of them with --force",
+                expected=f"results with {key} = {self.settings.get(key)!r}; there it is "
+                f"{before.get(key)!r}",
+                fix="choose another folder, or replace all of them with --force",
             )
 
     def _expect_free(self) -> None:
@@ -63,8 +64,8 @@ class DiversityResults:
             raise UserError(
                 "--out",
                 str(self.out),
-                f"a new or empty folder, or one with {NAME} of an earlier run",
-                "choose another folder",
+                expected=f"a new or empty folder, or one with {NAME} of an earlier run",
+                fix="choose another folder",
             )
 
     def has(self, name: str, config: dict) -> bool:
@@ -79,8 +80,8 @@ class DiversityResults:
             raise UserError(
                 f"teachers.{name}",
                 config,
-                f"the config it was measured with: {self.teachers[name]['config']}",
-                "give it another name, or measure all again with --force",
+                expected=f"the config it was measured with: {self.teachers[name]['config']}",
+                fix="give it another name, or measure all again with --force",
             )
         return self._maps(name).is_file()
 

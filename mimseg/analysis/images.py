@@ -33,9 +33,9 @@ class FolderImages(Dataset):
 
     def __init__(self, folder: str | Path, size: int = 224, limit: int | None = None) -> None:
         if size < 1:
-            raise UserError("--size", size, "a side of 1 px or more")
+            raise UserError("--size", size, expected="a side of 1 px or more")
         if limit is not None and limit < 1:
-            raise UserError("--limit", limit, "1 image or more")
+            raise UserError("--limit", limit, expected="1 image or more")
         check_folder("--images", str(folder), SUFFIXES)
         self.folder, self.size = Path(folder), size
         names = sorted(walk_files(str(folder), SUFFIXES))

@@ -73,16 +73,21 @@ def measure(
             continue
         output = teacher(images.to(device), Needs(layers=frozenset({layer})))
         if layer not in output.tokens:
-            raise UserError(f"teachers.{name}", layer, "a teacher that gives tokens, not ids alone")
+            raise UserError(
+                f"teachers.{name}", layer, expected="a teacher that gives tokens, not ids alone"
+            )
         tokens, grid = output.tokens[layer], output.grid
         if tokens.shape[1] < 2:
             raise UserError(
-                f"teachers.{name}", f"grid {grid}", "two tokens or more", "raise --size"
+                f"teachers.{name}",
+                f"grid {grid}",
+                expected="two tokens or more",
+                fix="raise --size",
             )
         raw.append(token_diversity(tokens).cpu())
         normed.append(token_diversity(tokens, layer_norm=True).cpu())
         if not bool(torch.isfinite(raw[-1]).all()):
-            raise UserError(f"teachers.{name}", "NaN or infinite tokens", "finite ones")
+            raise UserError(f"teachers.{name}", "NaN or infinite tokens", expected="finite ones")
         chosen = [row for row, index in enumerate(indices) if index in shown]
         if chosen:
             found = token_similarity(tokens[chosen], query_indices(grid))
@@ -93,7 +98,7 @@ def measure(
         tell(done)
     teacher.cpu()
     if not done:
-        raise UserError("--images", "no image that opens", "at least one")
+        raise UserError("--images", "no image that opens", expected="at least one")
     empty = torch.zeros(0, len(QUERIES), *grid)
     return Measured(
         raw=torch.cat(raw),

@@ -36,8 +36,9 @@ class NoStudent(nn.Module):
         raise UserError(
             "student",
             None,
-            f"a student, whose {name} this teacher takes",
-            "add student=dict(type='mimseg.ViT', ...) to the config, or a backbone to the teacher",
+            expected=f"a student, whose {name} this teacher takes",
+            fix="add student=dict(type='mimseg.ViT', ...) to the config, or a backbone to the "
+            "teacher",
         )
 
 
@@ -63,11 +64,15 @@ def read_teachers(sources: Sequence[str]) -> tuple[dict[str, dict], dict | None]
         for name, entry in found.items():
             key = f"teachers.{name}"
             if not re.fullmatch(r"\w[\w.+-]*", name):  # it becomes a file's name
-                raise UserError("teachers", name, "a name of letters, digits and . + - _")
+                raise UserError("teachers", name, expected="a name of letters, digits and . + - _")
             if name in teachers:
-                raise UserError("--teachers", name, "a name for each teacher", "rename one")
+                raise UserError(
+                    "--teachers", name, expected="a name for each teacher", fix="rename one"
+                )
             if not isinstance(entry, dict) or "type" not in entry:
-                raise UserError(key, entry, "a config", "dict(type='mimseg.TimmTeacher', ...)")
+                raise UserError(
+                    key, entry, expected="a config", fix="dict(type='mimseg.TimmTeacher', ...)"
+                )
             check_types(entry, key)
             teachers[name] = entry
     return teachers, student
@@ -75,20 +80,24 @@ def read_teachers(sources: Sequence[str]) -> tuple[dict[str, dict], dict | None]
 
 def _load(path: str) -> dict:
     if not Path(path).is_file():
-        raise UserError("--teachers", path, FORM, "correct the path")
+        raise UserError("--teachers", path, expected=FORM, fix="correct the path")
     try:
         cfg = Config.fromfile(path, import_custom_modules=False).to_dict()
     except Exception as error:
-        raise UserError("--teachers", path, f"a config that loads ({error})") from error
+        raise UserError("--teachers", path, expected=f"a config that loads ({error})") from error
     if not isinstance(cfg.get("teachers"), dict) or not cfg["teachers"]:
-        raise UserError("--teachers", path, "a config with teachers=dict(name=dict(type=...), ...)")
+        raise UserError(
+            "--teachers", path, expected="a config with teachers=dict(name=dict(type=...), ...)"
+        )
     return cfg
 
 
 def _parse(source: str, told: str) -> dict:
     kind, *options = told.split(",")
     if not kind or any("=" not in option for option in options):
-        raise UserError("--teachers", source, FORM, "nested options need a config file")
+        raise UserError(
+            "--teachers", source, expected=FORM, fix="nested options need a config file"
+        )
     return {"type": kind} | {
         key: _value(value) for key, value in (option.split("=", 1) for option in options)
     }
@@ -127,9 +136,11 @@ def build_teacher(name: str, cfg: dict, student: nn.Module) -> tuple[Teacher, in
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
     except (TypeError, ValueError, KeyError) as error:
-        raise UserError(key, cfg, f"a config that builds ({error})") from error
+        raise UserError(key, cfg, expected=f"a config that builds ({error})") from error
     if not isinstance(teacher, Teacher):
-        raise UserError(f"{key}.type", cfg["type"], "a teacher, such as mimseg.TimmTeacher")
+        raise UserError(
+            f"{key}.type", cfg["type"], expected="a teacher, such as mimseg.TimmTeacher"
+        )
     try:
         teacher.bind(student)
     except UserError as error:

@@ -19,15 +19,19 @@ def read_metric(path: Path, key: str) -> float:
     content = read_json(path)
     metrics = content.get("metrics") if isinstance(content, dict) else None
     if not isinstance(metrics, dict):
-        raise UserError("metrics", str(path), "a JSON file with metrics")
+        raise UserError("metrics", str(path), expected="a JSON file with metrics")
     if not metrics:  # mmdet's COCO metrics stay silent where nothing was detected
         return 0.0
     if not isinstance(metrics.get(key), (int, float)):
         known = ", ".join(sorted(metrics)) or "none"
-        raise UserError("metrics", key, f"one of those in {path}: {known}", "correct the config")
+        raise UserError(
+            "metrics", key, expected=f"one of those in {path}: {known}", fix="correct the config"
+        )
     value = float(metrics[key])
     if value < 0:
-        raise UserError(key, value, f"a score in {path}; -1 means that no annotation was there")
+        raise UserError(
+            key, value, expected=f"a score in {path}; -1 means that no annotation was there"
+        )
     return value
 
 

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, root: Path) -> int:
     work_dir = (args.work_dir or root / "work_dirs" / args.config.stem).resolve()
     data_root = args.data_root.resolve() if args.data_root else None
     if data_root is not None and not data_root.is_dir():
-        raise UserError("--data-root", str(data_root), "an existing folder")
+        raise UserError("--data-root", str(data_root), expected="an existing folder")
     places = Places(root, work_dir, data_root)
     plan = Plan(config, places, args.config.stem)
     if args.dry_run:
@@ -103,18 +103,22 @@ def read_config(args: argparse.Namespace) -> dict[str, Any]:
     from mmengine.config import Config
 
     if not args.config.is_file():
-        raise UserError("config", str(args.config), "an existing file", "correct the path")
+        raise UserError(
+            "config", str(args.config), expected="an existing file", fix="correct the path"
+        )
     try:
         config = Config.fromfile(args.config, import_custom_modules=False)
         config.merge_from_dict(args.cfg_options)
     except Exception as error:
-        raise UserError("config", str(args.config), f"a config that loads ({error})") from error
+        raise UserError(
+            "config", str(args.config), expected=f"a config that loads ({error})"
+        ) from error
     found = subset(config.to_dict(), args.tasks, args.inits)
     if args.seeds:
         found["seeds"] = args.seeds
     found["workers"] = args.workers or found.get("workers", 1)
     if not isinstance(found["workers"], int) or found["workers"] < 1:
-        raise UserError("workers", found["workers"], "a whole number of at least 1")
+        raise UserError("workers", found["workers"], expected="a whole number of at least 1")
     return found
 
 

@@ -31,7 +31,9 @@ def point_options(task: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]
     found: dict[str, Any] = {}
     for name, value in point.items():
         if name not in keys:
-            raise UserError("grid", name, f"one of grid_keys {list(keys)}", "add it to grid_keys")
+            raise UserError(
+                "grid", name, expected=f"one of grid_keys {list(keys)}", fix="add it to grid_keys"
+            )
         targets = [keys[name]] if isinstance(keys[name], str) else keys[name]
         found.update({target: value for target in targets})
     return found
@@ -39,12 +41,14 @@ def point_options(task: dict[str, Any], point: dict[str, Any]) -> dict[str, Any]
 
 def _word(key: str, value: Any) -> str:
     if isinstance(value, dict):
-        raise UserError(f"options[{key!r}]", value, "a plain value", "write 'key.inner=value' keys")
+        raise UserError(
+            f"options[{key!r}]", value, expected="a plain value", fix="write 'key.inner=value' keys"
+        )
     if isinstance(value, (list, tuple)):
         inner = ",".join(_word(key, item) for item in value)
         return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
     if isinstance(value, str) and any(mark in value for mark in " ,[]()"):
         raise UserError(
-            f"options[{key!r}]", value, "a text without spaces, commas and brackets"
+            f"options[{key!r}]", value, expected="a text without spaces, commas and brackets"
         )  # mmengine's DictAction drops the first and splits at the others
     return str(value)

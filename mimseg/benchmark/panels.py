@@ -28,11 +28,13 @@ def load_run(folder: Path) -> tuple[Any, Path]:
 
     done = read_json(folder / "done.json")
     if not isinstance(done, dict) or not done.get("checkpoint"):
-        raise UserError("--run", str(folder), "the work dir of a finished run with a checkpoint")
+        raise UserError(
+            "--run", str(folder), expected="the work dir of a finished run with a checkpoint"
+        )
     checkpoint = folder / done["checkpoint"]
     configs = sorted(checkpoint.parent.glob("*.py"), key=lambda path: path.stat().st_mtime)
     if not configs:
-        raise UserError("--run", str(folder), f"a config in {checkpoint.parent}")
+        raise UserError("--run", str(folder), expected=f"a config in {checkpoint.parent}")
     config = Config.fromfile(configs[-1])
     init_default_scope(config.get("default_scope", "mmengine"))
     return config, checkpoint
@@ -54,7 +56,9 @@ def load_model(config: Any, checkpoint: Path, initialise: bool = False) -> Any:
     state = read_checkpoint(checkpoint)
     result = model.load_state_dict(state.get("state_dict", state), strict=False)
     if result.missing_keys:
-        raise UserError("checkpoint", str(checkpoint), f"the tensor {result.missing_keys[0]}")
+        raise UserError(
+            "checkpoint", str(checkpoint), expected=f"the tensor {result.missing_keys[0]}"
+        )
     return model.eval()
 
 

@@ -11,7 +11,7 @@ from mimseg.benchmark.choice import choose, point_name
 from mimseg.benchmark.inits import inits_of, sources
 from mimseg.benchmark.options import cfg_options, cfg_values, point_options
 from mimseg.benchmark.study import Study
-from mimseg.errors import UserError
+from mimseg.errors import UserError, require_choice
 from mimseg.pipeline.places import Places
 from mimseg.pipeline.step import Step, check_steps
 
@@ -63,7 +63,7 @@ class Plan:
         for init in inits:
             if init not in self.sources:
                 expected = f"one of {list(self.sources)}"
-                raise UserError("inits", init, expected, "name it under pretrain")
+                raise UserError("inits", init, expected=expected, fix="name it under pretrain")
         return inits
 
     def points(self, task: dict[str, Any]) -> list[dict[str, Any]]:
@@ -148,9 +148,8 @@ class Plan:
     def _finetune(self, task: dict[str, Any], init: str) -> None:
         missing = [key for key in ("name", "config", "metrics", "select") if key not in task]
         if missing:
-            raise UserError("tasks", task.get("name"), f"the key {missing[0]!r} in it")
-        if task["select"] not in task["metrics"]:
-            raise UserError("select", task["select"], f"one of {list(task['metrics'])}")
+            raise UserError("tasks", task.get("name"), expected=f"the key {missing[0]!r} in it")
+        require_choice("select", task["select"], task["metrics"])
         source = self.sources[init]
         needs = [*self._prepared(task), *source.needs]
         flags = [*task.get("flags", []), *source.flags]

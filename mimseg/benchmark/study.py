@@ -35,7 +35,7 @@ class Study:
 
     def __init__(self, config: dict[str, Any], inits: list[str]) -> None:
         if set(config) != set(self.KEYS):
-            raise UserError("study", sorted(config), f"the keys {', '.join(self.KEYS)}")
+            raise UserError("study", sorted(config), expected=f"the keys {', '.join(self.KEYS)}")
         self.config = config
         self.columns = [str(column) for column in config["columns"]]
         self.cells: dict[str, list[list[str]]] = {}
@@ -44,14 +44,16 @@ class Study:
                 raise UserError(
                     f"study.rows[{row!r}]",
                     names,
-                    f"{len(self.columns)} initialisations, one a column",
-                    "put None for an empty cell",
+                    expected=f"{len(self.columns)} initialisations, one a column",
+                    fix="put None for an empty cell",
                 )
             for column, init in zip(self.columns, names, strict=True):
                 if init is None:
                     continue
                 if init not in inits:
-                    raise UserError(f"study.rows[{row!r}]", init, f"one of the inits {inits}")
+                    raise UserError(
+                        f"study.rows[{row!r}]", init, expected=f"one of the inits {inits}"
+                    )
                 self.cells.setdefault(init, []).append([row, column])
 
     def facts(self, init: str) -> Row:

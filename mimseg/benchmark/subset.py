@@ -58,4 +58,4 @@ def _needed(prepare: list[dict[str, Any]], users: list[dict[str, Any]]) -> list[
 def _expect(flag: str, names: Sequence[str] | None, known: Sequence[str]) -> None:
     for name in names or ():
         if name not in known:
-            raise UserError(flag, name, f"some of {', '.join(known)}")
+            raise UserError(flag, name, expected=f"some of {', '.join(known)}")

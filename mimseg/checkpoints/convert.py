@@ -137,7 +137,7 @@ def resize_patches(state: dict[str, Tensor], size: int) -> None:
     from timm.layers import resample_patch_embed
 
     if size < 1:
-        raise UserError("--patch-size", size, "a number of pixels from 1")
+        raise UserError("--patch-size", size, expected="a number of pixels from 1")
     name = "patch_embed.projection.weight"
     state[name] = resample_patch_embed(state[name], [size, size])
 
@@ -160,17 +160,22 @@ def write_weights(out: Path, weights: dict[str, Tensor], container: bool = False
             torch.save({"meta": {}, "state_dict": weights} if container else weights, temporary)
         os.replace(temporary, out)
     except OSError as error:
-        raise UserError("OUT", str(out), f"a file that can be written ({error})") from error
+        raise UserError(
+            "OUT", str(out), expected=f"a file that can be written ({error})"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _check_out(out: Path, force: bool) -> None:
     if out.suffix not in _SUFFIXES:
-        raise UserError("OUT", str(out), f"a name that ends in {' or '.join(_SUFFIXES)}")
+        raise UserError("OUT", str(out), expected=f"a name that ends in {' or '.join(_SUFFIXES)}")
     if out.is_dir():
-        raise UserError("OUT", str(out), "a file; a folder is there")
+        raise UserError("OUT", str(out), expected="a file; a folder is there")
     if out.exists() and not force:
         raise UserError(
-            "OUT", str(out), "a file that is not there yet", "--force replaces it, or name another"
+            "OUT",
+            str(out),
+            expected="a file that is not there yet",
+            fix="--force replaces it, or name another",
         )

@@ -70,7 +70,9 @@ def read_checkpoint(
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(key, str(path), "an existing checkpoint file", "check the path")
+        raise UserError(
+            key, str(path), expected="an existing checkpoint file", fix="check the path"
+        )
     try:
         loaded = _load(path, trust, mmap)
     except (MemoryError, UserError):
@@ -81,7 +83,7 @@ def read_checkpoint(
         loaded = {"state_dict": loaded.state_dict()}
     if not isinstance(loaded, dict):
         what = f"a checkpoint, a dict with weights; the file holds a {type(loaded).__name__}"
-        raise UserError(key, str(path), what)
+        raise UserError(key, str(path), expected=what)
     return loaded
 
 
@@ -106,7 +108,9 @@ def _refusal(key: str, path: Path, error: Exception) -> UserError:
     reason = reason.splitlines()[0][:160]
     if isinstance(error, (AttributeError, ImportError)):  # trusted, and its code is not here
         fix = "put that code on PYTHONPATH, or have the file saved anew with its weights alone"
-        return UserError(key, str(path), f"a file whose code can be imported ({reason})", fix)
+        return UserError(
+            key, str(path), expected=f"a file whose code can be imported ({reason})", fix=fix
+        )
     found = _GLOBAL.search(text)
     script = "TorchScript" in text
     # in a whole archive, what the unpickler refuses is foreign and not damaged
@@ -124,8 +128,8 @@ def _refusal(key: str, path: Path, error: Exception) -> UserError:
     return UserError(
         key,
         str(path),
-        f"a checkpoint that loads; the file is cut short or of another kind ({reason})",
-        "copy or download it again, or name another one",
+        expected=f"a checkpoint that loads; the file is cut short or of another kind ({reason})",
+        fix="copy or download it again, or name another one",
     )
 
 
@@ -207,7 +211,7 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
         return str(path)
     expected = "a checkpoint file or a work dir with one"
     if not path.is_dir():
-        raise UserError(key, str(path), expected, "check the path; nothing is there")
+        raise UserError(key, str(path), expected=expected, fix="check the path; nothing is there")
     try:
         named = _last_checkpoint(path)
         if named and is_loadable(named):
@@ -219,7 +223,9 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
         return found
     below = sorted(p.parent.name for p in path.glob("*/last_checkpoint"))
     fix = f"name one of its folders: {', '.join(below)}" if below else "has the run saved one yet?"
-    raise UserError(key, str(path), f"{expected}; this folder has none that loads", fix)
+    raise UserError(
+        key, str(path), expected=f"{expected}; this folder has none that loads", fix=fix
+    )
 
 
 def first_tensors(checkpoint: Mapping, containers: Sequence[str]) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ class KeyMap:
             raise UserError(
                 "checkpoint",
                 ", ".join(list(unknown)[:3]),
-                f"names of the {self.family} family ({len(unknown)} are not)",
+                expected=f"names of the {self.family} family ({len(unknown)} are not)",
             )
         return renamed
 

@@ -169,8 +169,8 @@ def choose(library: str, state: dict[str, Tensor], model: str = "auto", key: str
     raise UserError(
         key,
         name,
-        wanted,
-        f"{other.name} can hold it: --model {'beit' if other is beit else 'vit'}"
+        expected=wanted,
+        fix=f"{other.name} can hold it: --model {'beit' if other is beit else 'vit'}"
         if fits
         else "--to mimseg keeps everything",
     )

@@ -98,8 +98,8 @@ def load_backbone(
         raise UserError(
             key,
             path,
-            f"all weights of a frozen backbone; the file lacks {prefix}{shorten(fresh)}",
-            f"{norm}build the backbone as it was pretrained: {pretrained}",
+            expected=f"all weights of a frozen backbone; the file lacks {prefix}{shorten(fresh)}",
+            fix=f"{norm}build the backbone as it was pretrained: {pretrained}",
         )
 
     module.load_state_dict({name: state[name] for name in matched}, strict=False)
@@ -132,7 +132,7 @@ def weights_in(checkpoint: dict, path: str, key: str) -> dict[str, Tensor]:
     if found := first_tensors(checkpoint, _CONTAINERS):
         return {name.replace("_orig_mod.", ""): value for name, value in found.items()}
     keys = shorten(map(str, checkpoint))
-    raise UserError(key, path, f"a checkpoint with weights; its keys are {keys or 'none'}")
+    raise UserError(key, path, expected=f"a checkpoint with weights; its keys are {keys or 'none'}")
 
 
 def _without_cls_row(state: dict[str, Tensor], own: dict[str, Tensor]) -> list[str]:
@@ -154,9 +154,9 @@ def _no_backbone(key: str, path: str, weights: dict[str, Tensor]) -> UserError:
     return UserError(
         key,
         path,
-        "a checkpoint that holds this backbone; none of its names match. In the file: "
+        expected="a checkpoint that holds this backbone; none of its names match. In the file: "
         + shorten(heads),
-        f"name a checkpoint of the pretraining, or of one of: {', '.join(NAMES)}",
+        fix=f"name a checkpoint of the pretraining, or of one of: {', '.join(NAMES)}",
     )
 
 
@@ -187,39 +187,41 @@ def _check_architecture(
         raise UserError(
             key,
             path,
-            f"weights of the model's shapes; {prefix}{name} is {there} in the file and {here} in "
+            expected=f"weights of the model's shapes; {prefix}{name} is {there} in the file and "
+            f"{here} in "
             f"the model (tensors that differ: {len(shapes)})",
-            _cause(shapes, name, here, there),
+            fix=_cause(shapes, name, here, there),
         )
     if ours != theirs and (lacking or theirs - ours):
         raise UserError(
             key,
             path,
-            f"a backbone of {len(ours)} blocks, as the model's; the file has {len(theirs)}",
-            "set the backbone's depth (arch, num_layers) to the checkpoint's",
+            expected=f"a backbone of {len(ours)} blocks, as the model's; the file has "
+            f"{len(theirs)}",
+            fix="set the backbone's depth (arch, num_layers) to the checkpoint's",
         )
     if lacking:
         raise UserError(
             key,
             path,
-            f"all weights of the blocks; the file lacks {prefix}{shorten(lacking)}",
-            f"build the backbone as it was pretrained: {pretrained}; norms have to be there",
+            expected=f"all weights of the blocks; the file lacks {prefix}{shorten(lacking)}",
+            fix=f"build the backbone as it was pretrained: {pretrained}; norms have to be there",
         )
     extra = [n for n in unexpected if n.startswith(_ESSENTIAL) and not _has(n, _MAY_BE_DROPPED)]
     if extra:
         raise UserError(
             key,
             path,
-            f"weights that the model can take; its blocks have no {shorten(extra, 2)}",
-            f"build the backbone as it was pretrained: {pretrained}",
+            expected=f"weights that the model can take; its blocks have no {shorten(extra, 2)}",
+            fix=f"build the backbone as it was pretrained: {pretrained}",
         )
     sick = [n for n in own if n in state and not torch.isfinite(state[n]).all()]
     if sick:
         raise UserError(
             key,
             path,
-            f"finite weights; NaN or infinity in {shorten(sick, 3)}",
-            "take an earlier checkpoint: that training diverged",
+            expected=f"finite weights; NaN or infinity in {shorten(sick, 3)}",
+            fix="take an earlier checkpoint: that training diverged",
         )
 
 

@@ -97,8 +97,8 @@ def recognise(
         raise UserError(
             "--from",
             wanted,
-            f"what the keys of {source} tell: {family}",
-            f"leave --from out, or name one of {', '.join(family.names)}",
+            expected=f"what the keys of {source} tell: {family}",
+            fix=f"leave --from out, or name one of {', '.join(family.names)}",
         )
     if family.anchor == TIMM_ANCHOR:
         state = _with_cls_row(state)
@@ -133,9 +133,9 @@ def not_recognised(key: str, source: str, names: Iterable[str]) -> UserError:
     return UserError(
         key,
         source,
-        f"a checkpoint with a ViT of a known family ({', '.join(NAMES)}); "
+        expected=f"a checkpoint with a ViT of a known family ({', '.join(NAMES)}); "
         f"its keys begin with {shorten(names, 3)}",
-        "name a checkpoint of a plain ViT or BEiT",
+        fix="name a checkpoint of a plain ViT or BEiT",
     )
 
 
@@ -195,8 +195,9 @@ def not_known(key: str, source: str, family: str, names: list[str]) -> UserError
     return UserError(
         key,
         source,
-        f"a ViT that mimseg.ViT can be; by its patch embedding it is of {family}; "
+        expected=f"a ViT that mimseg.ViT can be; by its patch embedding it is of {family}; "
         f"but the first unknown keys are {shorten(names, 3)}",
-        "another architecture (registers, distillation token, gated MLPs, pre-norm, hierarchical) "
+        fix="another architecture (registers, distillation token, gated MLPs, pre-norm, "
+        "hierarchical) "
         "does not load",
     )

@@ -34,10 +34,12 @@ def load_whole(
         missing = model.load_state_dict(weights, strict=False).missing_keys
     except RuntimeError as error:
         reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
-        raise UserError(key, path, f"tensors of the model's shapes ({reason})", fix) from error
+        raise UserError(
+            key, path, expected=f"tensors of the model's shapes ({reason})", fix=fix
+        ) from error
     if missing:
         expected = f"every tensor of the model; {len(missing)} are missing, the first {missing[0]}"
-        raise UserError(key, path, expected, fix)
+        raise UserError(key, path, expected=expected, fix=fix)
 
 
 def load_start(model: nn.Module, weights: Mapping[str, Tensor], path: str, key: str) -> None:
@@ -60,20 +62,26 @@ def load_start(model: nn.Module, weights: Mapping[str, Tensor], path: str, key: 
     lost = [name for name in own if name.startswith(_BACKBONE) and name not in weights]
     if lost:
         expected = f"a trained model with this backbone; it lacks {shorten(lost, 2)}"
-        raise UserError(key, path, expected, "a backbone alone, of any family, goes to --init")
+        raise UserError(
+            key, path, expected=expected, fix="a backbone alone, of any family, goes to --init"
+        )
     rest = [name for name in own if not name.startswith(_BACKBONE)]
     other = {n for n in rest if n in weights and weights[n].shape != own[n].shape}
     fitting = {name: value for name, value in weights.items() if name not in other}
     sick = [name for name in own if name in fitting and not torch.isfinite(fitting[name]).all()]
     if sick:
         expected = f"finite weights; NaN or infinity in {shorten(sick, 3)}"
-        raise UserError(key, path, expected, "take an earlier checkpoint: that training diverged")
+        raise UserError(
+            key, path, expected=expected, fix="take an earlier checkpoint: that training diverged"
+        )
     try:
         model.load_state_dict(fitting, strict=False)
     except RuntimeError as error:
         reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
         fix = "build the backbone as it was trained"
-        raise UserError(key, path, f"a backbone of the model's shapes ({reason})", fix) from error
+        raise UserError(
+            key, path, expected=f"a backbone of the model's shapes ({reason})", fix=fix
+        ) from error
     lines = [f"model loaded from {path} ({key}): {len(own.keys() & fitting.keys())} tensors"]
     for title, names in (
         ("other shapes, left as drawn", sorted(other)),

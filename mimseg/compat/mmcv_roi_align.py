@@ -98,6 +98,7 @@ def _refuse_max(pool_mode: int) -> None:
         raise UserError(
             "roi_layer.pool_mode",
             "max",
-            "'avg', the one kind of RoIAlign that mimseg's stand-in for mmcv's compiled ops has",
-            "set pool_mode='avg', or install onedl-mmcv with compiled ops",
+            expected="'avg', the one kind of RoIAlign that mimseg's stand-in for mmcv's compiled "
+            "ops has",
+            fix="set pool_mode='avg', or install onedl-mmcv with compiled ops",
         )

@@ -61,9 +61,9 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
     def __init__(self, broken: str = "skip", max_in_a_row: int = 50, **kwargs) -> None:
         super().__init__(**kwargs)
         if broken not in ("skip", "raise"):
-            raise UserError("LoadImageFromFile.broken", broken, "'skip' or 'raise'")
+            raise UserError("LoadImageFromFile.broken", broken, expected="'skip' or 'raise'")
         if max_in_a_row < 1:
-            raise UserError("LoadImageFromFile.max_in_a_row", max_in_a_row, "1 or more")
+            raise UserError("LoadImageFromFile.max_in_a_row", max_in_a_row, expected="1 or more")
         self.broken, self.max_in_a_row = broken, max_in_a_row
         self.seen_broken: set[str] = set()
         self.in_a_row = 0
@@ -90,7 +90,7 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
     def _failed(self, path: str, reason: str) -> None:
         fix = "restore or delete the file (and its entry in the annotations)"
         if self.broken == "raise":
-            raise UserError("img_path", path, f"an image that opens ({reason})", fix)
+            raise UserError("img_path", path, expected=f"an image that opens ({reason})", fix=fix)
         self.in_a_row += 1
         if path not in self.seen_broken:
             self.seen_broken.add(path)
@@ -102,4 +102,4 @@ class LoadImageFromFile(MMCVLoadImageFromFile):
             )
         if self.in_a_row >= self.max_in_a_row:
             expected = f"images that open; {self.in_a_row} in a row did not ({reason})"
-            raise UserError("img_path", path, expected, "check the data folder")
+            raise UserError("img_path", path, expected=expected, fix="check the data folder")

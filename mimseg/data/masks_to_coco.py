@@ -31,18 +31,24 @@ def components(labels: np.ndarray, label: int, min_area: int = 1) -> list[np.nda
 
 def _read_labels(path: Path, image: Path) -> np.ndarray:
     if not path.is_file():
-        raise UserError("ANNOTATIONS", str(path), f"the label map of {image.name}")
+        raise UserError("ANNOTATIONS", str(path), expected=f"the label map of {image.name}")
     try:
         labels = np.array(Image.open(path))  # the indices of a palette image, not its colours
         with Image.open(image) as opened:
             width, height = opened.size
     except OSError as error:
-        raise UserError("IMAGES, ANNOTATIONS", str(path), f"files that open ({error})") from error
+        raise UserError(
+            "IMAGES, ANNOTATIONS", str(path), expected=f"files that open ({error})"
+        ) from error
     if labels.ndim != 2:
-        raise UserError("ANNOTATIONS", str(path), f"one channel, not the shape {labels.shape}")
+        raise UserError(
+            "ANNOTATIONS", str(path), expected=f"one channel, not the shape {labels.shape}"
+        )
     if labels.shape != (height, width):
         raise UserError(
-            "ANNOTATIONS", str(path), f"the size of its image, {width}x{height}, not {labels.shape}"
+            "ANNOTATIONS",
+            str(path),
+            expected=f"the size of its image, {width}x{height}, not {labels.shape}",
         )
     return labels
 
@@ -64,7 +70,7 @@ def masks_to_coco(
     images, annotations = Path(images), Path(annotations)
     paths = sorted(p for p in images.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
-        raise UserError("IMAGES", str(images), "a folder with images")
+        raise UserError("IMAGES", str(images), expected="a folder with images")
     entries, found = [], []
     for path in paths:
         name = path.relative_to(images)
@@ -102,7 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
         if len({name for _, name in given.things}) < len(given.things) or len(
             dict(given.things)
         ) < len(given.things):
-            raise UserError("--things", given.things, "labels and names that each occur once")
+            raise UserError(
+                "--things", given.things, expected="labels and names that each occur once"
+            )
         result = masks_to_coco(
             given.images, given.annotations, dict(given.things), max(1, given.min_area)
         )

@@ -10,7 +10,7 @@ from mmcv.transforms import BaseTransform
 from PIL import Image
 from torchvision.transforms.v2 import ColorJitter
 
-from mimseg.errors import UserError
+from mimseg.errors import require_choice
 from mimseg.registry import TRANSFORMS
 
 _INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -44,8 +44,7 @@ class MIMViews(BaseTransform):
         color_jitter: float = 0.0,
         interpolation: str = "bicubic",
     ) -> None:
-        if interpolation not in _INTERPOLATION:
-            raise UserError("interpolation", interpolation, f"one of {list(_INTERPOLATION)}")
+        require_choice("interpolation", interpolation, _INTERPOLATION)
         self.views = {"student": _view(**student)}
         if teacher is not None:
             self.views["teacher"] = _view(**teacher)

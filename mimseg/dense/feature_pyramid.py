@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mimseg.dense.resize import ChannelNorm, resize_layers
-from mimseg.errors import UserError
+from mimseg.errors import UserError, require_choice
 from mimseg.registry import MODELS
 
 _NORMS = {"LN": ChannelNorm, "BN": nn.BatchNorm2d, "SyncBN": nn.SyncBatchNorm}
@@ -33,8 +33,7 @@ class FeaturePyramid(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if norm not in _NORMS:
-            raise UserError("neck.norm", norm, f"one of {list(_NORMS)}")
+        require_choice("neck.norm", norm, _NORMS)
         self.levels = nn.ModuleList(
             nn.Sequential(*resize_layers(in_channels, scale, 1, _NORMS[norm])) for scale in scales
         )
@@ -45,6 +44,6 @@ class FeaturePyramid(BaseModule):
             raise UserError(
                 "backbone.out_indices",
                 f"{len(inputs)} maps",
-                f"{len(self.levels)}, one for each of neck.scales",
+                expected=f"{len(self.levels)}, one for each of neck.scales",
             )
         return tuple(level(x) for level, x in zip(self.levels, inputs, strict=True))

@@ -39,4 +39,4 @@ def resize_layers(channels: int, scale: float, shrink: int, norm: type[nn.Module
         return []
     if scale == 0.5:
         return [nn.MaxPool2d(2, 2)]
-    raise UserError("neck.scales", scale, "4, 2, 1 or 0.5")
+    raise UserError("neck.scales", scale, expected="4, 2, 1 or 0.5")

@@ -34,8 +34,8 @@ class AmpOptimWrapper(OptimWrapper):
             raise UserError(
                 "optim_wrapper.dtype",
                 dtype,
-                "'bfloat16'",
-                "leave it out, or use mmengine's own type='AmpOptimWrapper' for float16",
+                expected="'bfloat16'",
+                fix="leave it out, or use mmengine's own type='AmpOptimWrapper' for float16",
             )
         super().__init__(optimizer, **kwargs)
         self._checked: set[str] = set()
@@ -48,9 +48,9 @@ class AmpOptimWrapper(OptimWrapper):
             raise UserError(
                 "optim_wrapper.type",
                 "mimseg.AmpOptimWrapper",
-                f"a device with bfloat16 arithmetic; this {device_type} has none "
+                expected=f"a device with bfloat16 arithmetic; this {device_type} has none "
                 "(a CPU needs AMX or AVX512-BF16, an NVIDIA GPU compute capability 8.0)",
-                "train in float32: drop --amp, or set optim_wrapper.type=OptimWrapper",
+                fix="train in float32: drop --amp, or set optim_wrapper.type=OptimWrapper",
             )
         self._checked.add(device_type)
 

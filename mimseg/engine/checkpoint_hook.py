@@ -51,7 +51,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         if is_main_process():
             folder = Path(self.out_dir)
-            with _told(folder):
+            with _reported(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_leftovers(folder)
                 probe = _temporary(folder / "probe")
@@ -96,7 +96,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             )
             if is_main_process():
                 last = Path(runner.work_dir) / "last_checkpoint"
-                with _told(last):
+                with _reported(last):
                     write_atomically(last, self.last_ckpt)
         except BaseException:
             self.last_ckpt = previous
@@ -121,7 +121,9 @@ class CheckpointHook(MMEngineCheckpointHook):
         for key, rule in zip(self.key_indicators, self.rules, strict=True):
             if key not in metrics:
                 names = ", ".join(metrics)
-                raise UserError("CheckpointHook.save_best", key, f"one of the metrics: {names}")
+                raise UserError(
+                    "CheckpointHook.save_best", key, expected=f"one of the metrics: {names}"
+                )
             suffix = "" if single else f"_{key}"
             best = hub.runtime_info.get(f"best_score{suffix}", self.init_value_map[rule])
             if metrics[key] is None or not self.is_better_than[key](metrics[key], best):
@@ -156,7 +158,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         """Let the runner write under a temporary name, then rename; all ranks take part."""
         folder = Path(self.out_dir)
         temporary, final = _temporary(folder / name), folder / name
-        with _told(final, temporary):
+        with _reported(final, temporary):
             if is_main_process():
                 remove_leftovers(folder)
             runner.save_checkpoint(
@@ -222,7 +224,7 @@ def _fsync(path: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def _reported(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Turn the system's errors into one that names the path; a half-written file goes."""
     try:
         yield
@@ -235,6 +237,6 @@ def _told(path: Path, temporary: Path | None = None) -> Iterator[None]:
         raise UserError(
             "work_dir",
             str(path),
-            f"a place that can be written ({error.strerror or error})",
-            "free some space or choose another --work-dir; earlier checkpoints are untouched",
+            expected=f"a place that can be written ({error.strerror or error})",
+            fix="free some space or choose another --work-dir; earlier checkpoints are untouched",
         ) from error

@@ -23,13 +23,17 @@ def check_compile(settings: object) -> dict[str, dict]:
         return {}
     if not isinstance(settings, dict):
         expected = "a dict: compiling the whole step would take the data preprocessor along"
-        raise UserError("compile", settings, expected, fix)
+        raise UserError("compile", settings, expected=expected, fix=fix)
     if unknown := sorted(set(settings) - set(NETWORKS)):
-        raise UserError(f"compile.{unknown[0]}", settings[unknown[0]], f"one of {NETWORKS}", fix)
+        raise UserError(
+            f"compile.{unknown[0]}", settings[unknown[0]], expected=f"one of {NETWORKS}", fix=fix
+        )
     found = {name: {} if value is True else value for name, value in settings.items() if value}
     for name, options in found.items():
         if not isinstance(options, dict):
-            raise UserError(f"compile.{name}", options, "True or torch.compile's options", fix)
+            raise UserError(
+                f"compile.{name}", options, expected="True or torch.compile's options", fix=fix
+            )
     return {name: dict(options) for name, options in found.items()}
 
 
@@ -54,7 +58,7 @@ def compile_networks(model: nn.Module, settings: dict[str, dict]) -> None:
         return
     bank = getattr(model, "bank", None)
     if bank is None:
-        raise UserError("compile.teacher", settings["teacher"], "a model with teachers")
+        raise UserError("compile.teacher", settings["teacher"], expected="a model with teachers")
     needs = model.teacher_needs()
     blocks = [
         block
@@ -67,6 +71,6 @@ def compile_networks(model: nn.Module, settings: dict[str, dict]) -> None:
 def _compile(name: str, blocks: Iterable[nn.Module], options: dict) -> None:
     blocks = list(blocks)
     if not blocks:
-        raise UserError(f"compile.{name}", options, f"a {name} with transformer blocks")
+        raise UserError(f"compile.{name}", options, expected=f"a {name} with transformer blocks")
     for block in blocks:
         block.compile(**options)

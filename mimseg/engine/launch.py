@@ -94,15 +94,17 @@ def _check_start(args: argparse.Namespace, load_from: str | None) -> None:
     """Refuse what would have no effect."""
     if args.init and load_from:
         expected = "one of --init and load_from, which brings a backbone of its own"
-        raise UserError("--init", args.init, expected, "leave one out")
+        raise UserError("--init", args.init, expected=expected, fix="leave one out")
     if args.trust and not (args.init or load_from or args.resume):
         expected = "a checkpoint to trust: --init, load_from or --resume"
-        raise UserError("--trust", True, expected, "leave it out; a teacher has a trust of its own")
+        raise UserError(
+            "--trust", True, expected=expected, fix="leave it out; a teacher has a trust of its own"
+        )
 
 
 def _config(args: argparse.Namespace) -> Config:
     if not Path(args.config).is_file():
-        raise UserError("config", args.config, "a config file")
+        raise UserError("config", args.config, expected="a config file")
     cfg = Config.fromfile(args.config)
     merge_options(cfg, args.cfg_options or {})
     cfg.launcher = args.launcher

@@ -57,20 +57,26 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         _only_known("paramwise_cfg", self.paramwise_cfg, _KEYS)
         rate = self.paramwise_cfg["layer_decay_rate"]
         if not isinstance(rate, int | float) or not 0 < rate <= 1:
-            raise UserError("paramwise_cfg.layer_decay_rate", rate, "a number in (0, 1]")
+            raise UserError("paramwise_cfg.layer_decay_rate", rate, expected="a number in (0, 1]")
         kind = self.optimizer_cfg.get("type")
         if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
-            raise UserError("optim_wrapper.optimizer.type", kind, "an optimizer's name, as 'AdamW'")
+            raise UserError(
+                "optim_wrapper.optimizer.type", kind, expected="an optimizer's name, as 'AdamW'"
+            )
         if self.base_lr is None:
-            raise UserError("optim_wrapper.optimizer.lr", None, "a learning rate", "write it out")
+            raise UserError(
+                "optim_wrapper.optimizer.lr", None, expected="a learning rate", fix="write it out"
+            )
         for part, rule in self.paramwise_cfg.get("custom_keys", {}).items():
             key = f"paramwise_cfg.custom_keys[{part!r}]"
             if not isinstance(rule, dict):
-                raise UserError(key, rule, "dict(lr_mult=..., decay_mult=...)")
+                raise UserError(key, rule, expected="dict(lr_mult=..., decay_mult=...)")
             _only_known(key, rule, _CUSTOM_KEYS)
             if "decay_mult" in rule and self.base_wd is None:
                 raise UserError(
-                    "optim_wrapper.optimizer.weight_decay", None, f"a number, as {key} scales it"
+                    "optim_wrapper.optimizer.weight_decay",
+                    None,
+                    expected=f"a number, as {key} scales it",
                 )
 
     def add_params(self, params: list[dict], module: nn.Module, *args, **kwargs) -> None:
@@ -110,9 +116,9 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
             raise UserError(
                 "paramwise_cfg.layer_decay_rate",
                 self.paramwise_cfg["layer_decay_rate"],
-                f"a backbone with get_layer_depth; {type(backbone).__name__} of "
+                expected=f"a backbone with get_layer_depth; {type(backbone).__name__} of "
                 f"{type(model).__name__} has none",
-                "use mimseg.ViT, or layer_decay_rate=1",
+                fix="use mimseg.ViT, or layer_decay_rate=1",
             )
         return lambda name: backbone.get_layer_depth(name, "backbone.")
 
@@ -165,8 +171,10 @@ def check_floors(schedulers: Iterable[_ParamScheduler]) -> None:
             raise UserError(
                 f"param_scheduler[{index}].eta_max",
                 scheduler.eta_max,
-                "a schedule that scales every group's own rate; all groups would rise to this one",
-                "LinearLR and then CosineAnnealingLR, or one rate for all (no decay, no lr_mult)",
+                expected="a schedule that scales every group's own rate; all groups would rise "
+                "to this one",
+                fix="LinearLR and then CosineAnnealingLR, or one rate for all (no decay, no "
+                "lr_mult)",
             )
         floor = getattr(scheduler, "eta_min", None)
         if floor is None:
@@ -179,13 +187,16 @@ def check_floors(schedulers: Iterable[_ParamScheduler]) -> None:
             raise UserError(
                 f"param_scheduler[{index}].eta_min",
                 floor,
-                f"at most {lowest:.3g}, the learning rate that the lowest parameter group starts "
+                expected=f"at most {lowest:.3g}, the learning rate that the lowest parameter "
+                "group starts "
                 "from: it would rise to eta_min",
-                fix,
+                fix=fix,
             )
 
 
 def _only_known(key: str, value: dict, known: tuple[str, ...]) -> None:
     unknown = sorted(set(value) - set(known))
     if unknown:
-        raise UserError(f"{key}.{unknown[0]}", value[unknown[0]], "one of " + ", ".join(known))
+        raise UserError(
+            f"{key}.{unknown[0]}", value[unknown[0]], expected="one of " + ", ".join(known)
+        )

@@ -34,7 +34,7 @@ class OptimizerHandoverHook(Hook):
         sizes = [len(group["params"]) for group in own["param_groups"]]
         if saved is None or [len(g["params"]) for g in saved["param_groups"]] != sizes:
             raise UserError(
-                "stages.optimizer", str(path), "the optimizer state of the same parameters"
+                "stages.optimizer", str(path), expected="the optimizer state of the same parameters"
             )
         params = [p for group in optimizer.param_groups for p in group["params"]]
         for index, moments in saved["state"].items():
@@ -43,9 +43,9 @@ class OptimizerHandoverHook(Hook):
                 raise UserError(
                     "stages.optimizer",
                     str(path),
-                    f"moments of the same parameters; one is {shape} there and "
+                    expected=f"moments of the same parameters; one is {shape} there and "
                     f"{tuple(params[index].shape)} here",
-                    "drop the stage's optimizer key: the architecture changed",
+                    fix="drop the stage's optimizer key: the architecture changed",
                 )
         optimizer.load_state_dict({**own, "state": saved["state"]})
         runner.logger.info(f"optimizer moments taken over from {path}")

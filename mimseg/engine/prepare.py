@@ -27,7 +27,7 @@ def merge_options(cfg: Config, options: dict, flag: str = "--cfg-options") -> No
         if first not in cfg and first not in _KNOWN:
             near = difflib.get_close_matches(first, cfg.keys(), 1)
             fix = f"did you mean {near[0]}?" if near else "see the config for its keys"
-            raise UserError(flag, key, "a key of the config", fix)
+            raise UserError(flag, key, expected="a key of the config", fix=fix)
     if "data_root" in options:
         cfg.merge_from_dict(_moved(cfg.to_dict(), cfg.data_root, options["data_root"]))
     cfg.merge_from_dict(options)
@@ -59,14 +59,14 @@ def prepare_work_dir(cfg: Config, asked: str | None, config: str, resume: bool) 
         tempfile.TemporaryFile(dir=work_dir).close()
     except OSError as error:
         raise UserError(
-            "--work-dir", str(work_dir), f"a folder that can be written ({error})"
+            "--work-dir", str(work_dir), expected=f"a folder that can be written ({error})"
         ) from error
     if not resume and next(work_dir.glob("**/*.pth"), None) is not None:
         raise UserError(
             "--work-dir",
             str(work_dir),
-            "a folder without checkpoints of an earlier run",
-            "--resume goes on with that run; or name another --work-dir",
+            expected="a folder without checkpoints of an earlier run",
+            fix="--resume goes on with that run; or name another --work-dir",
         )
     cfg.work_dir = str(work_dir)
 
@@ -75,7 +75,7 @@ def use_amp(cfg: Config) -> None:
     """Select `mimseg.AmpOptimWrapper`, whatever plain wrapper the config has."""
     kind = cfg.optim_wrapper.get("type", "OptimWrapper")
     if kind not in ("OptimWrapper", "AmpOptimWrapper", "mimseg.AmpOptimWrapper"):
-        raise UserError("optim_wrapper.type", kind, "'OptimWrapper' to put --amp on")
+        raise UserError("optim_wrapper.type", kind, expected="'OptimWrapper' to put --amp on")
     for key in ("loss_scale", "dtype"):
         cfg.optim_wrapper.pop(key, None)
     cfg.optim_wrapper.type = "mimseg.AmpOptimWrapper"
@@ -92,7 +92,9 @@ def use_init(cfg: Config, checkpoint: str, trust: bool = False) -> None:
 
     kind = cfg.model.backbone.get("type")
     if kind != "mimseg.ViT":
-        raise UserError("--init", checkpoint, f"a config with a mimseg.ViT backbone, not {kind}")
+        raise UserError(
+            "--init", checkpoint, expected=f"a config with a mimseg.ViT backbone, not {kind}"
+        )
     path = str(resolve_checkpoint(checkpoint))
     trust = trust or (cfg.model.backbone.get("init_cfg") or {}).get("trust", False)
     weights = weights_in(read_checkpoint(path, trust, mmap=True, key="--init"), path, "--init")
@@ -113,13 +115,13 @@ def use_tta(cfg: Config) -> None:
         raise UserError(
             "--tta",
             cfg.filename,
-            "a segmentation config: test-time augmentation is not offered for detection",
-            "test without --tta",
+            expected="a segmentation config: test-time augmentation is not offered for detection",
+            fix="test without --tta",
         )
     for key, content in (("tta_pipeline", "a pipeline with TestTimeAug"), ("tta_model", "a model")):
         if not cfg.get(key):
             fix = "write it as configs/_base_/datasets/ade20k_512.py does, or test without --tta"
-            raise UserError(key, None, f"{content} for --tta", fix)
+            raise UserError(key, None, expected=f"{content} for --tta", fix=fix)
     dataset = cfg.test_dataloader.dataset
     while "dataset" in dataset:  # RepeatDataset and its like
         dataset = dataset.dataset
@@ -169,8 +171,8 @@ def _check_type(key: str, value: str) -> None:
         raise UserError(
             key,
             value,
-            "a name that mimseg registers",
-            f"did you mean mimseg.{near[0]}?" if near else "one of " + ", ".join(names),
+            expected="a name that mimseg registers",
+            fix=f"did you mean mimseg.{near[0]}?" if near else "one of " + ", ".join(names),
         )
 
 

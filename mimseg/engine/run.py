@@ -21,7 +21,7 @@ from mimseg.checkpoints.whole import load_start, load_whole
 from mimseg.engine.compile import check_compile, compile_networks
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
-from mimseg.errors import UserError, unknown_type_told
+from mimseg.errors import UserError, report_unknown_types
 from mimseg.files import write_json
 
 
@@ -59,8 +59,8 @@ class _RunHook(Hook):
                 raise UserError(
                     f"teacher ({name})",
                     "drawn anew",
-                    f"the one that {runner.cfg.load_from} was trained with",
-                    "resume with the config that the run was started with",
+                    expected=f"the one that {runner.cfg.load_from} was trained with",
+                    fix="resume with the config that the run was started with",
                 )
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
@@ -100,13 +100,13 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     check_views = getattr(_bare(runner.model), "check_views", None)
     if check_views is not None and (sizes := view_sizes(cfg)):
         check_views(sizes)
-    with unknown_type_told():
+    with report_unknown_types():
         if len(runner.train_loop.dataloader) == 0:
             raise UserError(
                 "train_dataloader.batch_size",
                 cfg.train_dataloader.batch_size,
-                "no more than there are images (an incomplete batch is dropped)",
-                "a smaller batch, or drop_last=False",
+                expected="no more than there are images (an incomplete batch is dropped)",
+                fix="a smaller batch, or drop_last=False",
             )
         _train(runner, cfg)
     if last.metrics is None and cfg.get("val_cfg") is not None:  # killed after the last checkpoint
@@ -150,7 +150,7 @@ def test(
     weights = state.get("state_dict", state)
     load_whole(_bare(runner.model), weights, str(path), "checkpoint", fix)
     device = next(runner.model.parameters()).device.type
-    with unknown_type_told(), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
+    with report_unknown_types(), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
         metrics = runner.test()
     record = dict(
         config=cfg.filename,
@@ -170,7 +170,7 @@ def _start(runner: Runner, trust: bool) -> dict:
     if hasattr(_bare(runner.model), "bank"):
         expected = "nothing in a pretraining, which makes its own teachers"
         fix = "--init starts the student with a backbone, --resume goes on with a run"
-        raise UserError("load_from", path, expected, fix)
+        raise UserError("load_from", path, expected=expected, fix=fix)
     state = read_checkpoint(path, trust, mmap=True, key="load_from")
     return {"state_dict": weights_in(state, path, "load_from")}
 
@@ -185,8 +185,9 @@ def _train(runner: Runner, cfg: Config) -> None:
         raise UserError(
             "train_dataloader.batch_size",
             cfg.train_dataloader.batch_size,
-            "2 or more images a process for the model's batch norms",
-            "a larger batch, or norms of another kind (norm_cfg=dict(type='GN', num_groups=32))",
+            expected="2 or more images a process for the model's batch norms",
+            fix="a larger batch, or norms of another kind (norm_cfg=dict(type='GN', "
+            "num_groups=32))",
         ) from error
 
 
@@ -195,7 +196,7 @@ def build_runner(cfg: Config) -> _Runner:
     # mmengine names a run by the second; two runs of one process in one second would share a scope
     cfg.experiment_name = f"{Path(cfg.filename or 'run').stem}_{os.getpid()}_{time.monotonic_ns()}"
     compiled = check_compile(cfg.pop("compile", None))  # mmengine would compile the whole step
-    with unknown_type_told():
+    with report_unknown_types():
         runner = _Runner.from_cfg(cfg)
     compile_networks(_bare(runner.model), compiled)
     return runner

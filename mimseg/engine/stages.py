@@ -63,10 +63,10 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
     for number, stage in enumerate(cfg.stages):
         where = f"stages[{number}]"
         if unknown := set(stage) - KEYS:
-            raise UserError(where, sorted(unknown), f"keys among {sorted(KEYS)}")
+            raise UserError(where, sorted(unknown), expected=f"keys among {sorted(KEYS)}")
         name = stage.get("name", f"stage{number}")
         if name in configs:
-            raise UserError(f"{where}.name", name, "a name of its own")
+            raise UserError(f"{where}.name", name, expected="a name of its own")
         own = copy.deepcopy(cfg)
         own.pop("stages")
         merge_options(own, copy.deepcopy(dict(stage.get("options", {}))), f"{where}.options")
@@ -77,14 +77,14 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
                 raise UserError(
                     f"{where}: train_cfg.{key}",
                     length,
-                    "a whole number from 1",
-                    f"the stage's options={{'train_cfg.{key}': N}}, or leave the stage out",
+                    expected="a whole number from 1",
+                    fix=f"the stage's options={{'train_cfg.{key}': N}}, or leave the stage out",
                 )
         if own.get("randomness") and own.randomness.get("seed") is not None:
             own.randomness.seed += number
         for key in ("teacher", "optimizer"):
             if stage.get(key) is not None and stage[key] not in configs:
-                raise UserError(f"{where}.{key}", stage[key], f"one of {list(configs)}")
+                raise UserError(f"{where}.{key}", stage[key], expected=f"one of {list(configs)}")
         if stage.get("teacher") is not None:
             earlier = configs[stage.teacher]
             key = stage.get("teacher_key", "model.teacher")

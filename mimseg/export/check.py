@@ -59,5 +59,8 @@ def compare(path: str | Path, cases: Iterable[tuple[Tensor, tuple[Tensor, ...]]]
 def _wrong(path: str | Path, images: Tensor, what: str) -> UserError:
     expected = f"what torch gives for images {tuple(images.shape)}, to {TOLERANCE:g}; {what}"
     return UserError(
-        "OUT", Path(path).name, expected, "nothing was written; try another --opset or --size"
+        "OUT",
+        Path(path).name,
+        expected=expected,
+        fix="nothing was written; try another --opset or --size",
     )

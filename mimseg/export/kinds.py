@@ -58,15 +58,16 @@ def choose(asked: str, model_type: type) -> str:
         raise UserError(
             "--what",
             asked,
-            f"a classifier, a segmentor or a backbone; {model_type.__name__} is a detector, whose "
+            expected=f"a classifier, a segmentor or a backbone; {model_type.__name__} is a "
+            "detector, whose "
             "boxes are not exported",
-            "--what features exports its backbone",
+            fix="--what features exports its backbone",
         )
     if asked == "auto":
         return offers[0]
     if asked not in offers:
         told = " or ".join(repr(name) for name in offers)
-        raise UserError("--what", asked, f"{told} of a {model_type.__name__}")
+        raise UserError("--what", asked, expected=f"{told} of a {model_type.__name__}")
     return asked
 
 
@@ -83,8 +84,8 @@ def output_names(what: str, outputs: tuple[Tensor, ...]) -> tuple[str, ...]:
         raise UserError(
             "model",
             found,
-            f"{name} ({', '.join(axes)})",
-            "another --what, or the backbone's option for feature maps",
+            expected=f"{name} ({', '.join(axes)})",
+            fix="another --what, or the backbone's option for feature maps",
         )
     return (name,) if what != "features" else tuple(f"{name}_{i}" for i in range(len(outputs)))
 

@@ -94,13 +94,15 @@ def export(
     out = Path(out).expanduser()
     _check_out(out, force)
     if not Path(config).is_file():
-        raise UserError("CONFIG", config, "a config file")
+        raise UserError("CONFIG", config, expected="a config file")
     cfg = Config.fromfile(config)
     merge_options(cfg, cfg_options or {})
     source = Source.read(cfg, checkpoint, what, trust)
     size = tuple(size or source.size or ())
     if len(size) != 2 or min(size) < 1:
-        raise UserError("--size", list(size), "height and width in pixels", "--size 512 512")
+        raise UserError(
+            "--size", list(size), expected="height and width in pixels", fix="--size 512 512"
+        )
     module = Normalized(source.module, source.preprocessing) if normalize else source.module
     shapes = [(1, *size), (2, *size)]
     if dynamic:
@@ -110,7 +112,9 @@ def export(
         cases = [(x, _run(module, x)) for x in images]
     except (AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise UserError("--size", list(size), f"a size that the model takes ({reason})") from error
+        raise UserError(
+            "--size", list(size), expected=f"a size that the model takes ({reason})"
+        ) from error
     names = output_names(source.what, cases[0][1])
     facts = source.facts | source.preprocessing.facts(normalize)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -154,13 +158,16 @@ def _run(module: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 
 def _check_out(out: Path, force: bool) -> None:
     if out.suffix != ".onnx":
-        raise UserError("OUT", str(out), "a name that ends in .onnx")
+        raise UserError("OUT", str(out), expected="a name that ends in .onnx")
     if out.is_dir():
-        raise UserError("OUT", str(out), "a file; a folder is there")
+        raise UserError("OUT", str(out), expected="a file; a folder is there")
     if out.exists() and not force:
         raise UserError(
-            "OUT", str(out), "a file that is not there yet", "--force replaces it, or name another"
+            "OUT",
+            str(out),
+            expected="a file that is not there yet",
+            fix="--force replaces it, or name another",
         )
     there = next(folder for folder in out.absolute().parents if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError("OUT", str(out), f"a file that can be written; {there} takes none")
+        raise UserError("OUT", str(out), expected=f"a file that can be written; {there} takes none")

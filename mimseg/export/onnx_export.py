@@ -61,7 +61,9 @@ def export_onnx(
             file gives something else than the module.
     """
     if find_spec("onnxscript") is None or find_spec("onnx") is None:
-        raise UserError("onnxscript", None, "an installed package, which writes the file", INSTALL)
+        raise UserError(
+            "onnxscript", None, expected="an installed package, which writes the file", fix=INSTALL
+        )
     program = _program(module, cases[0][0].shape, names, opset, dynamic, least)
     for key, value in (facts or {}).items():
         program.model.metadata_props[_ROOT + key] = value
@@ -108,7 +110,9 @@ def _program(
             raise _refused(error, dynamic) from error
     written = program.model.opset_imports.get("")
     if written != opset:
-        raise UserError("--opset", opset, f"{written}, which this model could be written in")
+        raise UserError(
+            "--opset", opset, expected=f"{written}, which this model could be written in"
+        )
     return program
 
 
@@ -137,7 +141,7 @@ def _refused(error: Exception, dynamic: bool) -> UserError:
         return UserError(
             "--dynamic",
             "given",
-            f"a model that does the same for every image size (torch: {reason})",
-            "leave --dynamic out, and give the --size",
+            expected=f"a model that does the same for every image size (torch: {reason})",
+            fix="leave --dynamic out, and give the --size",
         )
-    return UserError("CONFIG", None, f"a model that torch can export ({reason})")
+    return UserError("CONFIG", None, expected=f"a model that torch can export ({reason})")

@@ -63,7 +63,9 @@ class Normalized(nn.Module):
         super().__init__()
         if preprocessing.mean is None:
             raise UserError(
-                "--normalize", "given", "a data_preprocessor with mean and std in the config"
+                "--normalize",
+                "given",
+                expected="a data_preprocessor with mean and std in the config",
             )
         self.module = module
         for name in ("mean", "std"):

@@ -19,7 +19,7 @@ from mimseg.checkpoints.loader import load_backbone, weights_in
 from mimseg.checkpoints.report import shorten
 from mimseg.checkpoints.whole import load_whole
 from mimseg.engine.prepare import check_types
-from mimseg.errors import UserError, unknown_type_told
+from mimseg.errors import UserError, report_unknown_types
 from mimseg.export.kinds import PARTS, choose
 from mimseg.export.preprocessing import Preprocessing
 from mimseg.registry import MODELS
@@ -63,7 +63,7 @@ class Source:
             UserError: the config does not offer it, or the checkpoint does not fit.
         """
         if not isinstance(cfg.get("model"), dict) or "type" not in cfg.model:
-            raise UserError("model", cfg.get("model"), "a config with a model")
+            raise UserError("model", cfg.get("model"), expected="a config with a model")
         check_types(cfg.model.to_dict(), "model")
         scope = cfg.get("default_scope") or "mmengine"
         DefaultScope.get_instance(f"export {id(cfg)}", scope_name=scope)
@@ -75,7 +75,7 @@ class Source:
                 backbone_type = _get(registry, backbone, "model.backbone")
                 if "out_type" in inspect.signature(backbone_type).parameters:
                     backbone.out_type = "featmap"
-            with unknown_type_told():
+            with report_unknown_types():
                 model = registry.build(backbone if what == "features" else cfg.model)
         path = resolve_checkpoint(checkpoint, _KEY)
         facts = dict(what=what, config=Path(cfg.filename or "").name, checkpoint=Path(path).name)
@@ -84,7 +84,7 @@ class Source:
             if new := sorted(missing - {"mask_token"}):
                 expected = f"weights of the whole backbone; the file has no {shorten(new, 3)}"
                 fix = "turn off in the config what was not trained, with --cfg-options"
-                raise UserError(_KEY, path, expected, fix)
+                raise UserError(_KEY, path, expected=expected, fix=fix)
         else:
             facts |= _load_whole(model, path, trust)
         return cls(
@@ -101,7 +101,7 @@ class Source:
 def _get(registry: object, cfg: dict, key: str) -> type:
     found = registry.get(cfg["type"])
     if found is None:
-        raise UserError(f"{key}.type", cfg["type"], "a type that is registered")
+        raise UserError(f"{key}.type", cfg["type"], expected="a type that is registered")
     return found
 
 

@@ -48,8 +48,8 @@ class Head(BaseModule):
             raise UserError(
                 "head.type",
                 f"mimseg.{type(self).__name__}",
-                "a head that fills in the patches that the student drops",
-                "mimseg.DecoderHead, or backbone.mask_mode='token', or positions='visible'",
+                expected="a head that fills in the patches that the student drops",
+                fix="mimseg.DecoderHead, or backbone.mask_mode='token', or positions='visible'",
             )
 
     def forward(self, student: StudentOutput, positions: Tensor) -> Tensor:

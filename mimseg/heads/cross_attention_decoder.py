@@ -21,7 +21,9 @@ class _CrossAttention(nn.Module):
     def __init__(self, dims: int, num_heads: int, drop_path: float) -> None:
         super().__init__()
         if dims % num_heads:
-            raise UserError("head.num_heads", num_heads, f"a divisor of head.embed_dims = {dims}")
+            raise UserError(
+                "head.num_heads", num_heads, expected=f"a divisor of head.embed_dims = {dims}"
+            )
         self.num_heads = num_heads
         self.q = nn.Linear(dims, dims)
         self.kv = nn.Linear(dims, 2 * dims)
@@ -82,8 +84,8 @@ class CrossAttentionDecoderHead(DecoderHead):
             raise UserError(
                 "head.type",
                 "mimseg.CrossAttentionDecoderHead",
-                "a student that drops its masked patches",
-                "backbone.mask_mode='drop' with a masking, or mimseg.DecoderHead",
+                expected="a student that drops its masked patches",
+                fix="backbone.mask_mode='drop' with a masking, or mimseg.DecoderHead",
             )
 
     def forward(self, student: StudentOutput, positions: Tensor) -> Tensor:

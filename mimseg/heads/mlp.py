@@ -31,7 +31,9 @@ class MLPHead(TokenHead):
     ) -> None:
         super().__init__(init_cfg)
         if depth < 2:
-            raise UserError("head.depth", depth, "at least 2 layers", "mimseg.LinearHead has one")
+            raise UserError(
+                "head.depth", depth, expected="at least 2 layers", fix="mimseg.LinearHead has one"
+            )
         hidden = hidden or in_channels
         widths = [in_channels] + [hidden] * (depth - 1)
         self.layers = nn.Sequential(

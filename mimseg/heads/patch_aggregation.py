@@ -55,9 +55,13 @@ class PatchAggregationHead(TokenHead):
         rates = drop_path_rate
         rates = list(rates) if isinstance(rates, Sequence) else [rates] * depth
         if len(rates) != depth:
-            raise UserError("head.drop_path_rate", drop_path_rate, f"one number, or {depth}")
+            raise UserError(
+                "head.drop_path_rate", drop_path_rate, expected=f"one number, or {depth}"
+            )
         if in_layer < 0:  # the blocks' initialisation depends on how deep they stand
-            raise UserError("head.in_layer", in_layer, "a block index counted from 0", "8 of 12")
+            raise UserError(
+                "head.in_layer", in_layer, expected="a block index counted from 0", fix="8 of 12"
+            )
         self.in_layer, self.num_heads = in_layer, num_heads
         self.layers = nn.ModuleList(
             TransformerBlock(
@@ -94,12 +98,14 @@ class PatchAggregationHead(TokenHead):
             raise UserError(
                 "head.in_layer",
                 self.in_layer,
-                f"a block before the last of the student's {backbone.num_layers}",
+                expected=f"a block before the last of the student's {backbone.num_layers}",
             )
         heads = backbone.layers[0].attn.num_heads
         if backbone.rel_pos_bias is not None and heads != self.num_heads:
             raise UserError(
-                "head.num_heads", self.num_heads, f"{heads}, as the student shares its bias with it"
+                "head.num_heads",
+                self.num_heads,
+                expected=f"{heads}, as the student shares its bias with it",
             )
 
     def init_weights(self) -> None:
@@ -130,4 +136,6 @@ class PatchAggregationHead(TokenHead):
     @staticmethod
     def _refuse(key: str, value: object, expected: object) -> None:
         fix = f"{key}={expected!r}"
-        raise UserError(key, value, f"{expected!r} with mimseg.PatchAggregationHead", fix)
+        raise UserError(
+            key, value, expected=f"{expected!r} with mimseg.PatchAggregationHead", fix=fix
+        )

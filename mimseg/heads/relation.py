@@ -48,12 +48,18 @@ class RelationHead(Head):
     ) -> None:
         super().__init__(init_cfg)
         if isinstance(relations, str):
-            raise UserError("head.relations", relations, "a list of pairs", f"('{relations}',)")
+            raise UserError(
+                "head.relations", relations, expected="a list of pairs", fix=f"('{relations}',)"
+            )
         for pair in relations:
             if len(pair) != 2 or not set(pair) <= set("qkv"):
-                raise UserError("head.relations", pair, "two of q, k and v, such as 'qk' or 'vv'")
+                raise UserError(
+                    "head.relations", pair, expected="two of q, k and v, such as 'qk' or 'vv'"
+                )
         if not relations:
-            raise UserError("head.relations", relations, "at least one pair", "('qk', 'vv')")
+            raise UserError(
+                "head.relations", relations, expected="at least one pair", fix="('qk', 'vv')"
+            )
         self.pairs = [tuple("qkv".index(letter) for letter in pair) for pair in relations]
         self.teacher_layer, self.student_layer = teacher_layer, student_layer
         self.num_heads = num_heads
@@ -143,16 +149,16 @@ class RelationHead(Head):
             raise UserError(
                 "head.num_heads",
                 self.num_heads,
-                f"a divisor of {side}'s width, {width}",
-                "a count that divides both widths, or None to keep the heads they have",
+                expected=f"a divisor of {side}'s width, {width}",
+                fix="a count that divides both widths, or None to keep the heads they have",
             )
 
     def _refuse_heads(self, ours: int, theirs: int) -> None:
         raise UserError(
             "backbone.last_block_heads",
             ours,
-            f"the head count of the teacher's block {self.teacher_layer}, {theirs}",
-            f"backbone.last_block_heads={theirs}, or head.num_heads to regroup both",
+            expected=f"the head count of the teacher's block {self.teacher_layer}, {theirs}",
+            fix=f"backbone.last_block_heads={theirs}, or head.num_heads to regroup both",
         )
 
     @staticmethod
@@ -160,8 +166,8 @@ class RelationHead(Head):
         raise UserError(
             "backbone.with_cls_token",
             ours,
-            f"tokens as the teacher's: {theirs}",
-            "give both a CLS token or neither",
+            expected=f"tokens as the teacher's: {theirs}",
+            fix="give both a CLS token or neither",
         )
 
     @staticmethod
@@ -169,6 +175,6 @@ class RelationHead(Head):
         raise UserError(
             "backbone.mask_mode",
             "drop",
-            "'token' with mimseg.RelationHead, which compares all tokens",
-            "backbone.mask_mode='token'",
+            expected="'token' with mimseg.RelationHead, which compares all tokens",
+            fix="backbone.mask_mode='token'",
         )

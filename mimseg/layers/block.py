@@ -61,8 +61,9 @@ class Attention(nn.Module):
             raise UserError(
                 "num_heads",
                 num_heads,
-                f"a divisor of the width {dims}",
-                "another head count (arch.num_heads, last_block_heads or head.num_heads), or width",
+                expected=f"a divisor of the width {dims}",
+                fix="another head count (arch.num_heads, last_block_heads or head.num_heads), or "
+                "width",
             )
         self.num_heads = num_heads
         self.qkv = nn.Linear(dims, dims * 3, bias=qkv_bias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mimseg.errors import UserError
+from mimseg.errors import require_positive
 from mimseg.losses.per_position import per_position
 from mimseg.registry import MODELS
 
@@ -20,8 +20,7 @@ class CrossEntropyLoss(nn.Module):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UserError("loss.temperature", temperature, "a number above 0")
+        require_positive("loss.temperature", temperature)
         self.temperature = temperature
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mimseg.errors import UserError
+from mimseg.errors import require_positive
 from mimseg.registry import MODELS
 
 
@@ -27,8 +27,7 @@ class InfoNCELoss(nn.Module):
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise UserError("loss.temperature", temperature, "a number above 0")
+        require_positive("loss.temperature", temperature)
         self.temperature = temperature
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ class RelationKLLoss(nn.Module):
             raise UserError(
                 "loss.type",
                 f"mimseg.RelationKLLoss on {tuple(prediction.shape)} and {tuple(target.shape)}",
-                "relations (N, R, heads, K) of the same shape",
-                "use it with mimseg.RelationHead",
+                expected="relations (N, R, heads, K) of the same shape",
+                fix="use it with mimseg.RelationHead",
             )
         student = prediction.float().log_softmax(-1)
         teacher = target.float().log_softmax(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mimseg.errors import UserError
+from mimseg.errors import require_positive
 from mimseg.losses.per_position import per_position
 from mimseg.registry import MODELS
 
@@ -20,8 +20,7 @@ class SmoothL1Loss(nn.Module):
 
     def __init__(self, beta: float = 1.0) -> None:
         super().__init__()
-        if beta <= 0:
-            raise UserError("loss.beta", beta, "a number above 0", "mimseg.L1Loss for 0")
+        require_positive("loss.beta", beta, fix="mimseg.L1Loss for 0")
         self.beta = beta
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:

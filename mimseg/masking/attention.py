@@ -56,15 +56,15 @@ class AttentionMasking(RatioMasking):
             raise UserError(
                 "masking.teacher",
                 self.teacher,
-                "a teacher that gives its CLS token's attention",
-                "name a transformer with a CLS token, or use mimseg.RandomMasking",
+                expected="a teacher that gives its CLS token's attention",
+                fix="name a transformer with a CLS token, or use mimseg.RandomMasking",
             )
         if given.grid != tuple(grid):
             raise UserError(
                 "masking.teacher",
                 f"{self.teacher}, grid {given.grid}",
-                f"the student's grid {tuple(grid)}",
-                "give the teacher another input_size, or another patch size",
+                expected=f"the student's grid {tuple(grid)}",
+                fix="give the teacher another input_size, or another patch size",
             )
         attention = given.attention.float()
         attention = attention.repeat_interleave(count // attention.shape[0], dim=0)

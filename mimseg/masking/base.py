@@ -30,7 +30,7 @@ class Masking(nn.Module):
     def __init__(self, num_masks: int = 1, seed: int | None = None) -> None:
         super().__init__()
         if num_masks < 1:
-            raise UserError("masking.num_masks", num_masks, "a whole number from 1")
+            raise UserError("masking.num_masks", num_masks, expected="a whole number from 1")
         self.num_masks, self.fixed_seed = num_masks, seed
         self.register_buffer("seed", torch.tensor(seed or 0, dtype=torch.int64))
         self.register_buffer("step", torch.tensor(0, dtype=torch.int64))

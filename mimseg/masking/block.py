@@ -55,11 +55,15 @@ class BlockMasking(RatioMasking):
     ) -> None:
         super().__init__(ratio, num_masks, seed)
         if min_patches < 1:
-            raise UserError("masking.min_patches", min_patches, "a number of patches, 1 or more")
+            raise UserError(
+                "masking.min_patches", min_patches, expected="a number of patches, 1 or more"
+            )
         if max_patches is not None and max_patches < 1:
-            raise UserError("masking.max_patches", max_patches, "1 or more, or None for no limit")
+            raise UserError(
+                "masking.max_patches", max_patches, expected="1 or more, or None for no limit"
+            )
         if len(aspect) != 2 or not 0 < aspect[0] <= aspect[1]:
-            raise UserError("masking.aspect", aspect, "(smallest, largest), both above 0")
+            raise UserError("masking.aspect", aspect, expected="(smallest, largest), both above 0")
         self.min_patches, self.max_patches, self.aspect = min_patches, max_patches, tuple(aspect)
         self.scale_min_patches = scale_min_patches
 

@@ -42,9 +42,9 @@ class InverseBlockMasking(RatioMasking):
     ) -> None:
         super().__init__(ratio, num_masks, seed)
         if block < 1:
-            raise UserError("masking.block", block, "a side of 1 patch or more")
+            raise UserError("masking.block", block, expected="a side of 1 patch or more")
         if not 0 <= adjust <= ratio:
-            raise UserError("masking.adjust", adjust, f"0 to the ratio, {ratio}")
+            raise UserError("masking.adjust", adjust, expected=f"0 to the ratio, {ratio}")
         self.block, self.adjust = block, adjust
 
     def num_centres(self, grid: tuple[int, int]) -> int:

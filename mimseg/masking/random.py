@@ -37,7 +37,7 @@ class RandomMasking(RatioMasking):
     ) -> None:
         super().__init__(ratio, num_masks, seed)
         if unit < 1:
-            raise UserError("masking.unit", unit, "a number of patches of 1 or more")
+            raise UserError("masking.unit", unit, expected="a number of patches of 1 or more")
         self.unit = unit
 
     def num_masked(self, grid: tuple[int, int]) -> int:
@@ -65,7 +65,8 @@ class RandomMasking(RatioMasking):
             raise UserError(
                 "masking.unit",
                 self.unit,
-                f"a number of patches that divides both sides of the {grid[0]}x{grid[1]} grid",
-                "another unit, or another image size",
+                expected="a number of patches that divides both sides of the "
+                f"{grid[0]}x{grid[1]} grid",
+                fix="another unit, or another image size",
             )
         return grid[0] // self.unit, grid[1] // self.unit

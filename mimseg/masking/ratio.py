@@ -28,8 +28,8 @@ class RatioMasking(Masking):
             raise UserError(
                 "masking.ratio",
                 ratio,
-                "a share between 0 and 1, both excluded",
-                "0.75 masks three patches of four; masking=None shows the student all of them",
+                expected="a share between 0 and 1, both excluded",
+                fix="0.75 masks three patches of four; masking=None shows the student all of them",
             )
         self.ratio = ratio
 
@@ -49,8 +49,9 @@ class RatioMasking(Masking):
             raise UserError(
                 "masking.ratio",
                 self.ratio,
-                f"a share that leaves masked and visible patches on a {grid[0]}x{grid[1]} grid",
-                "another ratio, a larger image or a smaller patch",
+                expected="a share that leaves masked and visible patches on a "
+                f"{grid[0]}x{grid[1]} grid",
+                fix="another ratio, a larger image or a smaller patch",
             )
         return masked
 

@@ -24,7 +24,9 @@ class Normalization(nn.Module):
         super().__init__()
         self.layers = tuple(layers)
         if not self.layers and not self.may_lack_layers:
-            raise UserError("normalization.layers", self.layers, "at least one block", "(-1,)")
+            raise UserError(
+                "normalization.layers", self.layers, expected="at least one block", fix="(-1,)"
+            )
 
     may_lack_layers = False
 

@@ -8,7 +8,7 @@ import torch
 from mmengine.dist import all_reduce, broadcast
 from torch import Tensor
 
-from mimseg.errors import UserError
+from mimseg.errors import UserError, require_at_least
 from mimseg.normalizations.balance import balancing_rotation
 from mimseg.normalizations.base import Normalization
 from mimseg.outputs import TeacherOutput
@@ -40,10 +40,12 @@ class PHISNormalization(Normalization):
         super().__init__(layers)
         if len(self.layers) != 1:
             raise UserError(
-                "normalization.layers", self.layers, "one layer", "an objective for each layer"
+                "normalization.layers",
+                self.layers,
+                expected="one layer",
+                fix="an objective for each layer",
             )
-        if warmup_steps < 1:
-            raise UserError("normalization.warmup_steps", warmup_steps, "at least 1", "100")
+        require_at_least("normalization.warmup_steps", warmup_steps, 1, fix="100")
         self.warmup_steps, self.eps = warmup_steps, eps
         self._frozen = False
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mimseg.errors import UserError
+from mimseg.errors import UserError, require_positive
 from mimseg.normalizations.base import Normalization
 from mimseg.normalizations.ranks import mean_over_ranks
 from mimseg.outputs import TeacherOutput
@@ -36,14 +36,13 @@ class SoftmaxNormalization(Normalization):
         layers: Sequence[int] = (-1,),
     ) -> None:
         super().__init__(layers)
-        if temperature <= 0:
-            raise UserError("normalization.temperature", temperature, "a number above 0")
+        require_positive("normalization.temperature", temperature)
         if center_momentum is not None and not 0 <= center_momentum < 1:
             raise UserError(
                 "normalization.center_momentum",
                 center_momentum,
-                "a number from 0 to below 1",
-                "0.9",
+                expected="a number from 0 to below 1",
+                fix="0.9",
             )
         self.temperature, self.center_momentum = temperature, center_momentum
         if center_momentum is not None:  # (layers, 2, D), CLS and patches; see `bind`

@@ -34,7 +34,9 @@ class WorkDirLock:
             self.fd = os.open(self.work_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise UserError(
-                "--work-dir", str(self.work_dir), f"a folder that can be written ({error.strerror})"
+                "--work-dir",
+                str(self.work_dir),
+                expected=f"a folder that can be written ({error.strerror})",
             ) from error
         deadline = time.monotonic() + self.patience
         while not self._take():
@@ -45,8 +47,9 @@ class WorkDirLock:
                 raise UserError(
                     "--work-dir",
                     str(self.work_dir),
-                    f"a folder that no other run works in (process {owner or 'unknown'} does)",
-                    "wait for it, stop it, or give another folder",
+                    expected=f"a folder that no other run works in (process {owner or 'unknown'} "
+                    "does)",
+                    fix="wait for it, stop it, or give another folder",
                 )
             time.sleep(0.1)
         os.ftruncate(self.fd, 0)

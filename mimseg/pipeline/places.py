@@ -39,7 +39,9 @@ class Places:
         if not isinstance(value, str):
             return value
         if "{data_root}" in value and self.data_root is None:
-            raise UserError("--data-root", None, "the folder that holds the data", "give it")
+            raise UserError(
+                "--data-root", None, expected="the folder that holds the data", fix="give it"
+            )
         for key, place in {**self._table(), **more}.items():
             value = value.replace(f"{{{key}}}", str(place))
         return value

@@ -45,14 +45,16 @@ def make_folder(state: StepState) -> None:
                 raise UserError(
                     "--work-dir",
                     str(folder),
-                    "a folder that a benchmark made, or none",
-                    "move it away or give another --work-dir",
+                    expected="a folder that a benchmark made, or none",
+                    fix="move it away or give another --work-dir",
                 )
             folder.rename(trash)
             shutil.rmtree(trash)
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UserError("--work-dir", str(folder), f"writable ({error.strerror})") from error
+        raise UserError(
+            "--work-dir", str(folder), expected=f"writable ({error.strerror})"
+        ) from error
 
 
 def failure(run: Running, code: int, missing: list[str]) -> str:

@@ -142,10 +142,10 @@ def check_steps(steps: list[Step], places: Places) -> None:
     names = [step.name for step in steps]
     for step in steps:
         if names.count(step.name) > 1:
-            raise UserError("name", step.name, "a name of its own for every step")
+            raise UserError("name", step.name, expected="a name of its own for every step")
         for other in [*step.needs, *step.after]:
             if other not in names[: names.index(step.name)]:
-                raise UserError("needs", other, f"a step that comes before {step.name}")
+                raise UserError("needs", other, expected=f"a step that comes before {step.name}")
         if step.config:
             load_config(str(places.root / step.config))
 
@@ -172,8 +172,8 @@ def load_config(path: str) -> Any:
     from mmengine.config import Config  # here, so that the rest works without mmengine
 
     if not Path(path).is_file():
-        raise UserError("config", path, "an existing file", "correct the path")
+        raise UserError("config", path, expected="an existing file", fix="correct the path")
     try:
         return Config.fromfile(path, import_custom_modules=False)
     except Exception as error:
-        raise UserError("config", path, f"a config that loads ({error})") from error
+        raise UserError("config", path, expected=f"a config that loads ({error})") from error

@@ -51,7 +51,7 @@ def find_methods(root: Path) -> list[Method]:
                 found.append(Method(folder.name, path.relative_to(root), find_paper(path)))
                 break
     if not found:
-        raise UserError("configs", str(root / "configs"), f"configs of {MODEL}")
+        raise UserError("configs", str(root / "configs"), expected=f"configs of {MODEL}")
     return found
 
 
@@ -64,7 +64,7 @@ def _pretrains(path: Path) -> bool:
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:
-        raise UserError("config", str(path), f"a config that loads ({error})") from error
+        raise UserError("config", str(path), expected=f"a config that loads ({error})") from error
     return (cfg.get("model") or {}).get("type") == MODEL
 
 

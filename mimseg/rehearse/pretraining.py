@@ -105,7 +105,7 @@ def _shrink_one(cfg: Config, size: Size, handed: str | None) -> None:
 
 def _shrink_student(backbone: ConfigDict, size: Size) -> Student:
     if backbone.get("type") != "mimseg.ViT":
-        raise UserError("backbone.type", backbone.get("type"), "'mimseg.ViT' to shrink")
+        raise UserError("backbone.type", backbone.get("type"), expected="'mimseg.ViT' to shrink")
     return shrink_vit(backbone, size, size.patch_size, size.img_size)
 
 

@@ -29,12 +29,12 @@ class Size:
 
     def __post_init__(self) -> None:
         if self.width < 8 or self.width % 4:
-            raise UserError("width", self.width, "a multiple of 4 from 8")
+            raise UserError("width", self.width, expected="a multiple of 4 from 8")
         if self.depth < 2:
-            raise UserError("depth", self.depth, "at least 2 blocks")
+            raise UserError("depth", self.depth, expected="at least 2 blocks")
         if self.patch_size < 1 or self.img_size % self.patch_size:
             raise UserError(
-                "img_size", self.img_size, f"a multiple of patch_size = {self.patch_size}"
+                "img_size", self.img_size, expected=f"a multiple of patch_size = {self.patch_size}"
             )
 
     @property

@@ -76,5 +76,7 @@ def block_windows(size: int, global_blocks: Sequence[int] | None, depth: int) ->
         global_blocks = last_of_quarters(depth)
     whole = {index % depth for index in global_blocks if -depth <= index < depth}
     if len(whole) != len(set(global_blocks)):
-        raise UserError("backbone.global_blocks", list(global_blocks), f"blocks 0 to {depth - 1}")
+        raise UserError(
+            "backbone.global_blocks", list(global_blocks), expected=f"blocks 0 to {depth - 1}"
+        )
     return [0 if index in whole else size for index in range(depth)]

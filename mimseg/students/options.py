@@ -42,8 +42,8 @@ def check_options(options: dict, heads: int) -> None:
         raise UserError(
             "backbone.last_block_heads",
             own,
-            f"the other blocks' {heads}, which share one table",
-            "rel_pos_bias='per_block' or 'none'",
+            expected=f"the other blocks' {heads}, which share one table",
+            fix="rel_pos_bias='per_block' or 'none'",
         )
     for key in ("window_size", "decomposed_rel_pos"):
         biased = options["rel_pos_bias"] != "none"
@@ -51,18 +51,20 @@ def check_options(options: dict, heads: int) -> None:
             raise UserError(
                 f"backbone.{key}",
                 options[key],
-                "a map of patches alone, without the biases of rel_pos_bias",
-                "with_cls_token=False and rel_pos_bias='none'",
+                expected="a map of patches alone, without the biases of rel_pos_bias",
+                fix="with_cls_token=False and rel_pos_bias='none'",
             )
     if options["out_type"] == "cls_token" and not options["with_cls_token"]:
         raise UserError(
             "backbone.out_type",
             "cls_token",
-            "a ViT that has one",
-            "with_cls_token=True, or out_type='avg_featmap'",
+            expected="a ViT that has one",
+            fix="with_cls_token=True, or out_type='avg_featmap'",
         )
 
 
 def _expect(key: str, value: object, allowed: tuple) -> None:
     if value not in allowed:
-        raise UserError(f"backbone.{key}", value, "one of " + ", ".join(map(repr, allowed)))
+        raise UserError(
+            f"backbone.{key}", value, expected="one of " + ", ".join(map(repr, allowed))
+        )

@@ -18,7 +18,7 @@ from mimseg.students.positions import PositionMixin
 class BlocksMixin(PositionMixin):
     """Runs `layers` as far as somebody needs, and taps them on the way."""
 
-    _padding_told = False
+    _padding_reported = False
 
     def _asked(self, layers: frozenset[int]) -> dict[int, list[int]]:
         """Block index -> the names it was asked by, such as 11 and -1."""
@@ -33,7 +33,9 @@ class BlocksMixin(PositionMixin):
             return layer
         index = layer + self.num_layers if layer < 0 else layer
         if not 0 <= index < self.num_layers:
-            raise UserError("layer", layer, f"a block index of a ViT with {self.num_layers} blocks")
+            raise UserError(
+                "layer", layer, expected=f"a block index of a ViT with {self.num_layers} blocks"
+            )
         return index
 
     def _run_blocks(
@@ -69,9 +71,9 @@ class BlocksMixin(PositionMixin):
     def _tell_padding(self, grid: tuple[int, int]) -> None:
         """Warn, once, of images that are smaller than a window."""
         window = max((block.window for block in self.layers), default=0)
-        if self._padding_told or not is_known(grid) or min(grid) >= window:
+        if self._padding_reported or not is_known(grid) or min(grid) >= window:
             return
-        self._padding_told = True
+        self._padding_reported = True
         print_log(
             f"backbone.window_size = {window}: an image of {grid[0]}x{grid[1]} patches is smaller "
             "than a window and is filled up with zeros to one; use larger images, or "

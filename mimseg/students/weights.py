@@ -67,7 +67,10 @@ def load_pretrained(vit: nn.Module) -> None:
     cfg = vit.init_cfg
     if cfg.get("type") != "Pretrained":
         raise UserError(
-            "backbone.init_cfg.type", cfg.get("type"), "'Pretrained'", "draw weights with None"
+            "backbone.init_cfg.type",
+            cfg.get("type"),
+            expected="'Pretrained'",
+            fix="draw weights with None",
         )
     load_backbone(vit, cfg["checkpoint"], trust=cfg.get("trust", False))
 

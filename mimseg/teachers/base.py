@@ -69,9 +69,10 @@ class Teacher(nn.Module):
             raise UserError(
                 f"teacher ({name})",
                 getattr(self, "model", type(self).__name__),
-                f"one that gives {', '.join(sorted(lacking))}, which a head, normalization or mask "
+                expected=f"one that gives {', '.join(sorted(lacking))}, which a head, "
+                "normalization or mask "
                 f"asks for; this one gives {', '.join(sorted(self.offers))}",
-                "tokenizers go with mimseg.NoNormalization(ids=True)" * ("ids" in self.offers),
+                fix="tokenizers go with mimseg.NoNormalization(ids=True)" * ("ids" in self.offers),
             )
         self.check_layers(needs.layers | needs.qkv)
 

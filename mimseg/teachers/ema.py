@@ -56,16 +56,18 @@ class EMATeacher(ViTTeacher):
                 raise UserError(
                     f"teacher.{key}",
                     kwargs[key],
-                    "nothing: the average has the student's shape and is always saved",
-                    "leave it out, or use mimseg.ViTTeacher",
+                    expected="nothing: the average has the student's shape and is always saved",
+                    fix="leave it out, or use mimseg.ViTTeacher",
                 )
         super().__init__(init=init, depth=depth, final_norm=final_norm, saved=True, **kwargs)
         for key, value in (("momentum", momentum), ("end_momentum", end_momentum)):
             if value is not None and not 0 <= value <= 1:
-                raise UserError(f"teacher.{key}", value, "a number from 0 to 1")
+                raise UserError(f"teacher.{key}", value, expected="a number from 0 to 1")
         if anneal_steps is not None and (end_momentum is None or anneal_steps < 1):
             raise UserError(
-                "teacher.anneal_steps", anneal_steps, "a positive number beside end_momentum"
+                "teacher.anneal_steps",
+                anneal_steps,
+                expected="a positive number beside end_momentum",
             )
         self.momentum, self.end_momentum = momentum, end_momentum
         self.anneal_steps = anneal_steps
@@ -95,7 +97,10 @@ class EMATeacher(ViTTeacher):
         steps = self.anneal_steps or total
         if not steps:
             raise UserError(
-                "teacher.anneal_steps", None, "a number, or the length of the run", "give it"
+                "teacher.anneal_steps",
+                None,
+                expected="a number, or the length of the run",
+                fix="give it",
             )
         return self.momentum + (self.end_momentum - self.momentum) * min(step / steps, 1.0)
 
@@ -122,8 +127,8 @@ class EMATeacher(ViTTeacher):
                     raise UserError(
                         "teacher",
                         f"{name} in {own.dtype}",
-                        "an average in float32, which alone can hold such small steps",
-                        "train under autocast with float32 weights",
+                        expected="an average in float32, which alone can hold such small steps",
+                        fix="train under autocast with float32 weights",
                     )
         self._host_updates += 1
         self.updates.fill_(self._host_updates)
@@ -155,7 +160,8 @@ class EMATeacher(ViTTeacher):
             raise UserError(
                 "custom_hooks",
                 "no mimseg.TeacherUpdateHook",
-                "that hook: the student was trained and its moving average was not updated",
-                "custom_hooks=[dict(type='mimseg.TeacherUpdateHook')], or call the teacher's "
+                expected="that hook: the student was trained and its moving average was not "
+                "updated",
+                fix="custom_hooks=[dict(type='mimseg.TeacherUpdateHook')], or call the teacher's "
                 "update(student) after each optimizer step of your own loop",
             )

@@ -77,7 +77,7 @@ class HOGTeacher(Teacher):
             ("gaussian_window", gaussian_window, 0),
         ):
             if not isinstance(value, int) or value < least:
-                raise UserError(f"teacher.{key}", value, f"a whole number from {least}")
+                raise UserError(f"teacher.{key}", value, expected=f"a whole number from {least}")
         self.pool, self.patch_size, self.nbins = pool, patch_size, nbins
         self.generator = _AnySizeHOG(nbins=nbins, pool=pool, gaussian_window=gaussian_window)
 
@@ -88,8 +88,8 @@ class HOGTeacher(Teacher):
             raise UserError(
                 "teacher.pool",
                 self.pool,
-                f"a divisor of the patch size {self.patch_size}",
-                f"one of {divisors}",
+                expected=f"a divisor of the patch size {self.patch_size}",
+                fix=f"one of {divisors}",
             )
         self.stride = self.patch_size
         self.out_channels = 3 * self.nbins * (self.patch_size // self.pool) ** 2

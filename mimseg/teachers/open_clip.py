@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mimseg.checkpoints import clip
-from mimseg.errors import UserError
+from mimseg.errors import UserError, require_choice
 from mimseg.layers.position import resize_position_embedding
 from mimseg.outputs import QKV, Needs, TeacherOutput
 from mimseg.registry import MODELS
@@ -65,8 +65,7 @@ class OpenCLIPTeacher(Teacher):
         **kwargs,
     ) -> None:
         self.weights = hub.check_weights(weights, "hub:TAG")
-        if output not in OUTPUTS:
-            raise UserError("teacher.output", output, f"one of {OUTPUTS}")
+        require_choice("teacher.output", output, OUTPUTS)
         self.model, self.cfg = read_config(model)
         self.quick_gelu = bool(self.cfg.get("quick_gelu", False))
         self.from_hub = self.weights == "hub" or self.weights.startswith("hub:")
@@ -75,7 +74,9 @@ class OpenCLIPTeacher(Teacher):
         std = std or tag.get("std") or open_clip.OPENAI_DATASET_STD
         super().__init__(mean=mean, std=std, input_size=input_size, **kwargs)
         if input_size and not same_size(img_size, input_size):
-            raise UserError("teacher.input_size", input_size, f"img_size {img_size}", "drop one")
+            raise UserError(
+                "teacher.input_size", input_size, expected=f"img_size {img_size}", fix="drop one"
+            )
         if img_size or input_size:
             self.cfg["vision_cfg"] = {
                 **self.cfg["vision_cfg"],
@@ -85,7 +86,7 @@ class OpenCLIPTeacher(Teacher):
         self.output, self.shifted_sampling, self.trust = output, shifted_sampling, trust
         if output != "tokens" and self.net.attn_pool is not None:
             expected = f"'tokens': {self.model} pools before its last norm"
-            raise UserError("teacher.output", output, expected)
+            raise UserError("teacher.output", output, expected=expected)
         width = self.net.transformer.width
         self.out_channels = self.net.output_dim if output == "proj" else width
         self.saved = self.weights == "random"
@@ -102,8 +103,8 @@ class OpenCLIPTeacher(Teacher):
             raise UserError(
                 hub.KEY,
                 self.weights,
-                f"a tag of open_clip's {self.model} ({', '.join(known) or 'it has none'})",
-                "or give a weights file",
+                expected=f"a tag of open_clip's {self.model} ({', '.join(known) or 'it has none'})",
+                fix="or give a weights file",
             )
         self._check_activation(bool(found.get("quick_gelu")), self.weights)
         return dict(found)
@@ -118,7 +119,10 @@ class OpenCLIPTeacher(Teacher):
             fix = f"a model dict with quick_gelu={quick}"
         kind = "QuickGELU" if quick else "GELU"
         raise UserError(
-            "teacher.model", self.model, f"a model with {kind}, as {source} was trained with", fix
+            "teacher.model",
+            self.model,
+            expected=f"a model with {kind}, as {source} was trained with",
+            fix=fix,
         )
 
     def load(self, student: nn.Module) -> None:
@@ -182,8 +186,8 @@ class OpenCLIPTeacher(Teacher):
             raise UserError(
                 "teacher.input_size",
                 size,
-                f"the size {self.model} is built for, {built}",
-                f"set input_size={built[0]} to resize the view for this network, or "
+                expected=f"the size {self.model} is built for, {built}",
+                fix=f"set input_size={built[0]} to resize the view for this network, or "
                 f"img_size={size if size[0] != size[1] else size[0]} to resize its position table",
             )
         return tuple(self.net.grid_size)
@@ -233,7 +237,9 @@ class OpenCLIPTeacher(Teacher):
     def _split_heads(self, module: nn.Module, x: Tensor) -> QKV:
         """Query, key and value, each (B, heads, 1 + L, d)."""
         if getattr(module, "logit_scale", None) is not None:
-            raise UserError("teacher.model", self.model, "a tower without scaled cosine attention")
+            raise UserError(
+                "teacher.model", self.model, expected="a tower without scaled cosine attention"
+            )
         parts = F.linear(x, module.in_proj_weight, module.in_proj_bias).chunk(3, dim=-1)
         q, k, v = (part.unflatten(-1, (module.num_heads, -1)).transpose(1, 2) for part in parts)
         norms = [getattr(module, name, None) or nn.Identity() for name in ("ln_q", "ln_k")]

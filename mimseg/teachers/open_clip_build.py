@@ -25,11 +25,13 @@ def read_config(model: str | dict) -> tuple[str, dict]:
         cfg = None if model.startswith("hf-hub:") else open_clip.get_model_config(model)
         if cfg is None:
             raise UserError(
-                "teacher.model", model, "a name among open_clip.list_models(), or a config dict"
+                "teacher.model",
+                model,
+                expected="a name among open_clip.list_models(), or a config dict",
             )
         return model, dict(cfg)
     if not {"embed_dim", "vision_cfg"} <= set(model):
-        raise UserError("teacher.model", model, "a dict with embed_dim and vision_cfg")
+        raise UserError("teacher.model", model, expected="a dict with embed_dim and vision_cfg")
     cfg = {**model, "vision_cfg": dict(model["vision_cfg"])}
     return "the CLIP tower", cfg
 
@@ -43,14 +45,20 @@ def build_tower(model: str, cfg: dict) -> VisionTransformer:
     vision = cfg["vision_cfg"]
     if vision.get("timm_model_name") or isinstance(vision.get("layers", 12), (list, tuple)):
         expected = "a tower of open_clip's own ViT, not of timm or a ResNet"
-        raise UserError("teacher.model", model, expected, "use mimseg.TimmTeacher for its trunk")
+        raise UserError(
+            "teacher.model", model, expected=expected, fix="use mimseg.TimmTeacher for its trunk"
+        )
     if vision.get("width", 768) % vision.get("head_width", 64):
         heads = f"a divisor of width = {vision.get('width', 768)}"
-        raise UserError("teacher.model.vision_cfg.head_width", vision.get("head_width", 64), heads)
+        raise UserError(
+            "teacher.model.vision_cfg.head_width", vision.get("head_width", 64), expected=heads
+        )
     try:
         whole = open_clip.CLIP(
             cfg["embed_dim"], dict(vision), _NO_TEXT, quick_gelu=bool(cfg.get("quick_gelu", False))
         )
     except (AssertionError, TypeError, ValueError) as error:
-        raise UserError("teacher.model", cfg, f"a config open_clip takes ({error})") from error
+        raise UserError(
+            "teacher.model", cfg, expected=f"a config open_clip takes ({error})"
+        ) from error
     return whole.visual

@@ -26,7 +26,7 @@ def asked_blocks(layers: Iterable[int], depth: int, model: str) -> dict[int, lis
     for layer in layers:
         if not -depth <= layer < depth:
             expected = f"a block of {model}, 0 to {depth - 1} or -{depth} to -1"
-            raise UserError("normalization.layers", layer, expected)
+            raise UserError("normalization.layers", layer, expected=expected)
         asked.setdefault(layer % depth, []).append(layer)
     return asked
 

@@ -71,7 +71,7 @@ class TimmTeacher(Teacher):
         self.sha256: str | None = None
         self._grids: dict[tuple[int, int], tuple[int, int]] = {}
         if self.weights == "hub" and not (cfg.get("hf_hub_id") or cfg.get("url")):
-            raise UserError(hub.KEY, "hub", f"a file: timm offers no weights of {model}")
+            raise UserError(hub.KEY, "hub", expected=f"a file: timm offers no weights of {model}")
         self.with_blocks = has_blocks(net)
         self.offers = frozenset({"layers"})
         if self.with_blocks:
@@ -82,14 +82,17 @@ class TimmTeacher(Teacher):
     def _check_vit(self) -> None:
         if self.stage is not None:
             raise UserError(
-                "teacher.stage", self.stage, f"a CNN; {self.model} has blocks", "leave it out"
+                "teacher.stage",
+                self.stage,
+                expected=f"a CNN; {self.model} has blocks",
+                fix="leave it out",
             )
         if self.final_norm and isinstance(self.net.norm, nn.Identity):
             raise UserError(
                 "teacher.final_norm",
                 True,
-                f"a model with a last norm over tokens; {self.model} pools first",
-                "leave it out, or normalise the targets",
+                expected=f"a model with a last norm over tokens; {self.model} pools first",
+                fix="leave it out, or normalise the targets",
             )
         self.prefix = self.net.num_prefix_tokens
         self.with_cls = getattr(self.net, "cls_token", None) is not None
@@ -100,18 +103,22 @@ class TimmTeacher(Teacher):
 
     def _choose_stage(self) -> None:
         if self.final_norm:
-            raise UserError("teacher.final_norm", True, f"a ViT; {self.model} has stages")
+            raise UserError("teacher.final_norm", True, expected=f"a ViT; {self.model} has stages")
         info = list(getattr(self.net, "feature_info", []))
         strides = [item["reduction"] for item in info]
         if len(set(strides)) < 2 or not hasattr(self.net, "forward_intermediates"):
             raise UserError(
-                "teacher.model", self.model, "a ViT with a CLS and patch tokens, or a CNN in timm"
+                "teacher.model",
+                self.model,
+                expected="a ViT with a CLS and patch tokens, or a CNN in timm",
             )
         before = sum(stride < 4 for stride in strides)  # the stem's features
         last = len(info) - before
         stage = last if self.stage is None else self.stage
         if not 1 <= stage <= last:
-            raise UserError("teacher.stage", stage, f"a stage of {self.model}, 1 to {last}")
+            raise UserError(
+                "teacher.stage", stage, expected=f"a stage of {self.model}, 1 to {last}"
+            )
         self._feature = before + stage - 1
         self.out_channels = info[self._feature]["num_chs"]
 
@@ -179,7 +186,7 @@ class TimmTeacher(Teacher):
             raise UserError(
                 "normalization.layers",
                 sorted(layers),
-                f"(-1,): {self.model} offers the one stage that teacher.stage names",
+                expected=f"(-1,): {self.model} offers the one stage that teacher.stage names",
             )
 
     def blocks(self) -> list[nn.Module]:

@@ -29,8 +29,9 @@ def split_heads(module: nn.Module, x: Tensor, model: str) -> QKV:
         raise UserError(
             "teacher.model",
             model,
-            f"plain multi-head attention, for q, k, v or attention; it has {type(module).__name__}",
-            "take a plain ViT, DeiT, BEiT or EVA",
+            expected="plain multi-head attention, for q, k, v or attention; it has "
+            f"{type(module).__name__}",
+            fix="take a plain ViT, DeiT, BEiT or EVA",
         )
     if module.qkv is None:
         parts = [projection(x) for projection in (module.q_proj, module.k_proj, module.v_proj)]
@@ -56,7 +57,9 @@ def attention_bias(module: nn.Module, call: dict, model: str) -> Tensor | None:
     """
     if call.get("rope") is not None:
         raise UserError(
-            "teacher.model", model, "a ViT without rotary positions, for the CLS token's attention"
+            "teacher.model",
+            model,
+            expected="a ViT without rotary positions, for the CLS token's attention",
         )
     shared = call.get("shared_rel_pos_bias")
     if getattr(module, "relative_position_bias_table", None) is None:

@@ -26,23 +26,30 @@ def build_options(model: str, options: dict, input_size: int | None) -> dict:
         raise UserError(
             f"teacher.model_kwargs.{name}",
             options[name],
-            f"nothing: teacher.{_OURS[name]} says it",
-            "leave it out",
+            expected=f"nothing: teacher.{_OURS[name]} says it",
+            fix="leave it out",
         )
     if not timm.is_model(model.partition(".")[0]):
         near = timm.list_models(f"*{model.partition('_')[0]}*")[:4]
         fix = "see timm.list_models(); for hub repositories, name the architecture"
-        raise UserError("teacher.model", model, f"a model of timm, such as {', '.join(near)}", fix)
+        raise UserError(
+            "teacher.model", model, expected=f"a model of timm, such as {', '.join(near)}", fix=fix
+        )
     try:
         cfg = timm.get_pretrained_cfg(model)
     except RuntimeError as error:
         tags = timm.list_pretrained(f"{model.partition('.')[0]}.*")
-        raise UserError("teacher.model", model, f"a tag of timm, {', '.join(tags)}") from error
+        raise UserError(
+            "teacher.model", model, expected=f"a tag of timm, {', '.join(tags)}"
+        ) from error
     fixed = cfg is not None and cfg.fixed_input_size and not options.get("dynamic_img_size")
     size = options.get("img_size")
     if input_size and not same_size(size, input_size):
         raise UserError(
-            "teacher.input_size", input_size, f"model_kwargs' img_size {size}", "leave one out"
+            "teacher.input_size",
+            input_size,
+            expected=f"model_kwargs' img_size {size}",
+            fix="leave one out",
         )
     return options | {"img_size": input_size} if fixed and input_size else options
 
@@ -53,7 +60,7 @@ def create(model: str, options: dict) -> nn.Module:
         return timm.create_model(model, pretrained=False, **options)
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         expected = f"options that timm's {model} takes ({error})"
-        raise UserError("teacher.model_kwargs", options, expected) from error
+        raise UserError("teacher.model_kwargs", options, expected=expected) from error
 
 
 def convert(
@@ -81,8 +88,8 @@ def convert(
         raise UserError(
             hub.KEY,
             source,
-            f"a file for {model}; timm cannot convert it ({error})",
-            "name the model that the file was made with",
+            expected=f"a file for {model}; timm cannot convert it ({error})",
+            fix="name the model that the file was made with",
         ) from error
     return fitted, [n for n, v in fitted.items() if n in state and v.shape != state[n].shape]
 
@@ -101,8 +108,9 @@ def wrong_size(model: str, size: tuple[int, ...], built: tuple[int, ...]) -> Use
     return UserError(
         "teacher.input_size",
         size,
-        made,
-        f"set input_size={built[0] if built else 'SIDE'} to resize the view for this network, or "
+        expected=made,
+        fix=f"set input_size={built[0] if built else 'SIDE'} to resize the view for this "
+        "network, or "
         f"model_kwargs=dict(img_size={size if size[0] != size[1] else size[0]}) to resize its "
         "position tables",
     )

@@ -101,13 +101,13 @@ class TokenizerTeacher(Teacher):
         name = str(tokenizer.get("type")).removeprefix("mmpretrain.")
         if name not in _KINDS:
             known = " or ".join(repr(f"mmpretrain.{kind}") for kind in _KINDS)
-            raise UserError("teacher.tokenizer.type", tokenizer.get("type"), known)
+            raise UserError("teacher.tokenizer.type", tokenizer.get("type"), expected=known)
         if tokenizer.get("init_cfg"):
             raise UserError(
                 "teacher.tokenizer.init_cfg",
                 tokenizer["init_cfg"],
-                "nothing: it would load where mmengine pleases",
-                "teacher.weights=FILE",
+                expected="nothing: it would load where mmengine pleases",
+                fix="teacher.weights=FILE",
             )
         kind = _KINDS[name]
         super().__init__(mean=mean or kind.mean, std=std or kind.std, **kwargs)
@@ -129,9 +129,12 @@ class TokenizerTeacher(Teacher):
             raise UserError(
                 "teacher.input_size",
                 side,
-                f"a size that gives the student's grid {student.base_grid}, at {self.stride} "
+                expected=f"a size that gives the student's grid {student.base_grid}, at "
+                f"{self.stride} "
                 "pixels a token",
-                f"teacher.input_size={wanted.pop()}" if len(wanted) == 1 else "a square student",
+                fix=f"teacher.input_size={wanted.pop()}"
+                if len(wanted) == 1
+                else "a square student",
             )
 
     def load(self, student: nn.Module) -> None:
@@ -148,7 +151,7 @@ class TokenizerTeacher(Teacher):
             load_exact(self.tokenizer, state, path, type(self.tokenizer).__name__)
         except UserError as error:
             fix = "set teacher.tokenizer to what the file was made with"
-            raise UserError(error.key, error.value, error.expected, fix) from error
+            raise UserError(error.key, error.value, expected=error.expected, fix=fix) from error
         self.sha256 = digest
 
     @torch.no_grad()

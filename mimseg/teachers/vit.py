@@ -14,7 +14,7 @@ from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers.base import Teacher
 from mimseg.teachers.taps import cls_attention
-from mimseg.teachers.weights import file_digest, trust_told
+from mimseg.teachers.weights import file_digest, report_untrusted
 
 
 @MODELS.register_module()
@@ -60,11 +60,11 @@ class ViTTeacher(Teacher):
         net = self.backbone
         if self.depth is not None:
             if not 0 <= self.depth <= len(net.layers):
-                raise UserError("teacher.depth", self.depth, f"0 to {len(net.layers)}")
+                raise UserError("teacher.depth", self.depth, expected=f"0 to {len(net.layers)}")
             net.layers = net.layers[: self.depth]
             net.num_layers = self.depth
         if self.final_norm and net.ln1 is None:
-            raise UserError("teacher.final_norm", True, "a backbone with a final norm")
+            raise UserError("teacher.final_norm", True, expected="a backbone with a final norm")
         net.mask_token = None  # a teacher sees full images
         if net.cls_token is None:
             self.offers -= {"attention", "cls"}
@@ -79,8 +79,8 @@ class ViTTeacher(Teacher):
                 raise UserError(
                     "teacher.init",
                     "student",
-                    "a teacher of the student's own shape",
-                    "leave teacher.backbone out, or use init='random'",
+                    expected="a teacher of the student's own shape",
+                    fix="leave teacher.backbone out, or use init='random'",
                 )
             self.backbone.load_state_dict({key: given[key] for key in own})
         else:
@@ -93,7 +93,7 @@ class ViTTeacher(Teacher):
         from mimseg.checkpoints.loader import load_backbone
 
         path = Path(resolve_checkpoint(self.init, "teacher.init"))
-        with trust_told():
+        with report_untrusted():
             load_backbone(
                 self.backbone,
                 str(path),

@@ -33,7 +33,10 @@ def check_weights(weights: object, hub: str) -> str:
     """
     if not isinstance(weights, (str, Path)) or not str(weights):
         raise UserError(
-            KEY, weights, f"'random', {hub!r} or a weights file", "say where the weights come from"
+            KEY,
+            weights,
+            expected=f"'random', {hub!r} or a weights file",
+            fix="say where the weights come from",
         )
     return str(weights)
 
@@ -44,15 +47,17 @@ def read_weights(path: str, trust: bool = False) -> tuple[dict[str, Tensor], str
     Raises:
         UserError: no such file, no tensors in it, or code in it without `trust`.
     """
-    with trust_told():
+    with report_untrusted():
         checkpoint = read_checkpoint(path, trust, key=KEY)
     if found := first_tensors(checkpoint, _CONTAINERS):
         return found, file_digest(path)
-    raise UserError(KEY, path, f"a file with weights; it holds {shorten(map(str, checkpoint))}")
+    raise UserError(
+        KEY, path, expected=f"a file with weights; it holds {shorten(map(str, checkpoint))}"
+    )
 
 
 @contextmanager
-def trust_told() -> Iterator[None]:
+def report_untrusted() -> Iterator[None]:
     """Within the block, name the teacher's own option in the error of a file with code in it."""
     try:
         yield
@@ -130,9 +135,9 @@ def load_exact(
         raise UserError(
             KEY,
             source,
-            f"all {len(own)} tensors of {model}; {len(matched)} of them are there, not "
+            expected=f"all {len(own)} tensors of {model}; {len(matched)} of them are there, not "
             f"{shorten(lacking, 3)}{others}",
-            fix,
+            fix=fix,
         )
     shapes = [n for n in matched if own[n].shape != state[n].shape]
     if shapes:
@@ -140,19 +145,24 @@ def load_exact(
         raise UserError(
             KEY,
             source,
-            f"tensors of {model}'s shapes; {name} is {tuple(state[name].shape)} there and "
+            expected=f"tensors of {model}'s shapes; {name} is {tuple(state[name].shape)} there and "
             f"{tuple(own[name].shape)} in the model ({len(shapes)} differ)",
-            fix,
+            fix=fix,
         )
     modules = {n.partition(".")[0] for n in own}
     surplus = [n for n in extra if n.partition(".")[0] in modules and not n.startswith(tuple(drop))]
     if surplus:
         raise UserError(
-            KEY, source, f"tensors that {model} can take; it has no {shorten(surplus, 3)}", fix
+            KEY,
+            source,
+            expected=f"tensors that {model} can take; it has no {shorten(surplus, 3)}",
+            fix=fix,
         )
     sick = [n for n in matched if not torch.isfinite(state[n]).all()]
     if sick:
-        raise UserError(KEY, source, f"finite weights; NaN or infinity in {shorten(sick, 3)}")
+        raise UserError(
+            KEY, source, expected=f"finite weights; NaN or infinity in {shorten(sick, 3)}"
+        )
     net.load_state_dict({n: state[n] for n in matched}, strict=False)
     left = Counter(n.partition(".")[0] for n in extra)
     notes = [f"teacher {model} loaded from {source}: {len(matched)} of {len(own)} tensors"]
@@ -168,7 +178,7 @@ def no_download(weights: str, place: str, error: Exception) -> UserError:
     return UserError(
         KEY,
         weights,
-        f"a download of {place}, which failed ({type(error).__name__}: {reason})",
-        "without network, fetch that file elsewhere and set teacher.weights to its path "
+        expected=f"a download of {place}, which failed ({type(error).__name__}: {reason})",
+        fix="without network, fetch that file elsewhere and set teacher.weights to its path "
         "(.safetensors, or .pth with tensors alone), or use weights='random'",
     )

@@ -34,7 +34,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
         UserError: the folder is missing, or a JSON file in it is no record.
     """
     if not folder.is_dir():
-        raise UserError("records", str(folder), "an existing folder")
+        raise UserError("records", str(folder), expected="an existing folder")
     found = []
     for path in sorted(folder.rglob("*.json")):
         record = read_json(path)
@@ -42,7 +42,9 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
         keys = COST_KEYS if cost else KEYS
         missing = [key for key in keys if not isinstance(record, dict) or key not in record]
         if missing:
-            raise UserError("records", str(path), f"a record with the keys {', '.join(missing)}")
+            raise UserError(
+                "records", str(path), expected=f"a record with the keys {', '.join(missing)}"
+            )
         found.append(record)
     return found
 

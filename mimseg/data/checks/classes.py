@@ -36,7 +36,7 @@ def check_classes(cfg: Mapping, splits: Iterable[str]) -> None:
     preprocessor = f"{'model.' if inside else ''}data_preprocessor.num_classes"
     known = (inside or cfg.get("data_preprocessor") or {}).get("num_classes")
     if known not in (None, count):
-        raise UserError(preprocessor, known, f"{count}, as {HEAD}", "set both")
+        raise UserError(preprocessor, known, expected=f"{count}, as {HEAD}", fix="set both")
     first: tuple[str, list[str]] | None = None
     for data in _labelled(cfg, splits):
         key, folder = data.prefix("img_path")
@@ -49,8 +49,8 @@ def check_classes(cfg: Mapping, splits: Iterable[str]) -> None:
             raise UserError(
                 key,
                 folder,
-                f"the class folders of {first[0]}; {name!r} is in one of them only",
-                "labels are the folders' places by name, so every split needs the same",
+                expected=f"the class folders of {first[0]}; {name!r} is in one of them only",
+                fix="labels are the folders' places by name, so every split needs the same",
             )
         _check_count(key, folder, names, count, preprocessor if known is not None else None)
         first = first or (folder, names)
@@ -69,15 +69,17 @@ def _check_count(
 ) -> None:
     if not names:
         fix = "put each class's images into a folder of its own"
-        raise UserError(key, folder, "a folder of class folders; it has no folders", fix)
+        raise UserError(
+            key, folder, expected="a folder of class folders; it has no folders", fix=fix
+        )
     if len(names) != count:
         keys = (HEAD, preprocessor) if preprocessor else (HEAD,)
         few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise UserError(
             HEAD,
             count,
-            f"{len(names)}, the number of class folders in {folder} ({few})",
-            "--cfg-options " + " ".join(f"{k}={len(names)}" for k in keys),
+            expected=f"{len(names)}, the number of class folders in {folder} ({few})",
+            fix="--cfg-options " + " ".join(f"{k}={len(names)}" for k in keys),
         )
 
 
@@ -90,9 +92,9 @@ def _check_list(key: str, path: str, count: int) -> None:
                 raise UserError(
                     key,
                     path,
-                    f"lines of an image, a space and a label below {count}; one is "
+                    expected=f"lines of an image, a space and a label below {count}; one is "
                     f"{line.rstrip()!r}",
-                    f"correct the list or {HEAD}",
+                    fix=f"correct the list or {HEAD}",
                 )
 
 
@@ -101,4 +103,6 @@ def _check_topk(cfg: Mapping, splits: Iterable[str], count: int) -> None:
         topk = metric.get("topk")
         if topk and max(topk if isinstance(topk, list | tuple) else [topk]) > count:
             fix = f"--cfg-options {key}.topk=1"
-            raise UserError(f"{key}.topk", topk, f"at most the number of classes, {count}", fix)
+            raise UserError(
+                f"{key}.topk", topk, expected=f"at most the number of classes, {count}", fix=fix
+            )

@@ -43,18 +43,20 @@ def _read(key: str, path: str) -> tuple[list[str], list[str]]:
     """Return the file names of the images and the names of the categories."""
     expected, fix = "a COCO file: JSON with images, annotations and categories", "replace the file"
     if not os.path.getsize(path):
-        raise UserError(key, path, f"{expected}; the file is empty", fix)
+        raise UserError(key, path, expected=f"{expected}; the file is empty", fix=fix)
     try:
         if os.path.getsize(path) > WHOLE:
             return _scan(path)
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
     except ValueError as error:
-        raise UserError(key, path, f"{expected} ({error})", fix) from error
+        raise UserError(key, path, expected=f"{expected} ({error})", fix=fix) from error
     lacking = {"images", "annotations", "categories"}
     lacking -= set(content) if isinstance(content, dict) else set()
     if lacking:
-        raise UserError(key, path, f"{expected}; it lacks {', '.join(sorted(lacking))}", fix)
+        raise UserError(
+            key, path, expected=f"{expected}; it lacks {', '.join(sorted(lacking))}", fix=fix
+        )
     try:
         files = [image["file_name"] for image in content["images"]]
         numbers = {image["id"] for image in content["images"]}
@@ -63,11 +65,15 @@ def _read(key: str, path: str) -> tuple[list[str], list[str]]:
         stray = [a["id"] for a in content["annotations"] if a["image_id"] not in numbers]
         wrong = [a["id"] for a in content["annotations"] if a["category_id"] not in labels]
     except (KeyError, TypeError) as error:
-        raise UserError(key, path, f"{expected}; an entry has no {error}", fix) from error
+        raise UserError(
+            key, path, expected=f"{expected}; an entry has no {error}", fix=fix
+        ) from error
     for found, what in ((stray, "image_id"), (wrong, "category_id")):
         if found:
             problem = f"the {what} of {len(found)} annotations is not in the file"
-            raise UserError(key, path, f"{expected}; {problem}, the first of id {found[0]}", fix)
+            raise UserError(
+                key, path, expected=f"{expected}; {problem}, the first of id {found[0]}", fix=fix
+            )
     return files, names
 
 
@@ -113,7 +119,7 @@ def find_coco(key: str, path: str, folder_key: str, folder: str) -> CocoFound:
     check_folder(folder_key, folder, SUFFIXES)
     files, names = _read(key, path)
     if not files:
-        raise UserError(key, path, "at least one image", "replace the file")
+        raise UserError(key, path, expected="at least one image", fix="replace the file")
     absent = _absent(folder, files)
     return CocoFound(files, names, absent, [] if absent else empty_files(folder, files))
 
@@ -134,16 +140,17 @@ def check_coco(data) -> None:
         raise UserError(
             key,
             path,
-            f"images that are in {folder}; {len(found.absent)} of {len(found.files)} are not "
+            expected=f"images that are in {folder}; {len(found.absent)} of {len(found.files)} "
+            "are not "
             f"there, the first {found.absent[0]!r}",
-            f"correct {folder_key}, or add the images",
+            fix=f"correct {folder_key}, or add the images",
         )
     _check_classes(f"{data.key}.metainfo.classes", path, list(data.classes), found.categories)
     if found.empty:
         told = f"{len(found.empty)} images are empty files, the first {found.empty[0]!r}"
         if data.get("test_mode"):
             fix = "restore them, or delete them and their entries"
-            raise UserError(folder_key, folder, f"images that open; {told}", fix)
+            raise UserError(folder_key, folder, expected=f"images that open; {told}", fix=fix)
         print_log(f"{folder_key} = {folder!r}: {told}", "current", logging.WARNING)
 
 
@@ -155,16 +162,16 @@ def _check_classes(key: str, path: str, classes: list[str], names: list[str]) ->
         raise UserError(
             key,
             _short(classes),
-            f"every category of {path}; {len(lost)} are missing, the first {lost[0]!r}",
-            f"set it to {_short(names)}",
+            expected=f"every category of {path}; {len(lost)} are missing, the first {lost[0]!r}",
+            fix=f"set it to {_short(names)}",
         )
     # mmdet numbers the categories in the file's order and names them in that of the classes.
     if list(classes) != [name for name in names if name in classes]:
         raise UserError(
             key,
             _short(classes),
-            f"the categories of {path}, in the order of that file",
-            f"set it to {_short(names)}",
+            expected=f"the categories of {path}, in the order of that file",
+            fix=f"set it to {_short(names)}",
         )
 
 

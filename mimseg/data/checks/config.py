@@ -183,8 +183,8 @@ def _check_heads(model: object, data: DatasetConfig) -> None:
             raise UserError(
                 key,
                 count,
-                f"{len(data.classes)}, the number of {data.key}.metainfo.classes",
-                "set num_classes of every box and mask head to it",
+                expected=f"{len(data.classes)}, the number of {data.key}.metainfo.classes",
+                fix="set num_classes of every box and mask head to it",
             )
 
 
@@ -204,7 +204,7 @@ def check_config_data(cfg: Mapping, splits: Iterable[str] = SPLITS) -> None:
     """
     for data in config_datasets(cfg, splits):
         if data.given.get("type") is None:
-            raise UserError(f"{data.key}.type", None, "the name of a dataset class")
+            raise UserError(f"{data.key}.type", None, expected="the name of a dataset class")
         if not data.is_remote:
             _check_dataset(data)
         _check_heads(cfg.get("model"), data)

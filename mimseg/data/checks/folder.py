@@ -20,7 +20,7 @@ def require_path(key: str, path: str, kind: str = "folder") -> None:
     fix = f"correct the path, or make the data; {there} exists"
     if kind == "folder" and os.path.exists(path):
         fix = "give the folder that the file lies in"
-    raise UserError(key, path, f"an existing {kind}", fix)
+    raise UserError(key, path, expected=f"an existing {kind}", fix=fix)
 
 
 def walk_files(folder: str, suffixes: str | Sequence[str]) -> Iterator[str]:
@@ -38,7 +38,9 @@ def check_folder(key: str, folder: str, suffixes: str | Sequence[str]) -> None:
     require_path(key, folder)
     if next(walk_files(folder, suffixes), None) is None:
         told = suffixes if isinstance(suffixes, str) else ", ".join(suffixes)
-        raise UserError(key, folder, f"a folder with images ({told})", "it is empty; fill it")
+        raise UserError(
+            key, folder, expected=f"a folder with images ({told})", fix="it is empty; fill it"
+        )
 
 
 def spread(items: Sequence, most: int) -> Sequence:

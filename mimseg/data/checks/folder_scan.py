@@ -55,7 +55,9 @@ class FolderScan:
                     open_folders += self._list(entries, here, top)
             except OSError as error:
                 path = os.path.join(self.folder, here)
-                raise UserError("folder", path, "one that can be read", str(error)) from error
+                raise UserError(
+                    "folder", path, expected="one that can be read", fix=str(error)
+                ) from error
 
     def _list(self, entries: Iterable[os.DirEntry], here: str, top: str) -> list[tuple[str, str]]:
         """Count a folder's images; return its sub-folders, each with its first-level folder."""

@@ -35,9 +35,9 @@ def check_label_maps(data) -> LabelSurvey:
         raise UserError(
             key,
             folder,
-            f"a label map for each of {len(names)} images; {len(missing)} have none, "
+            expected=f"a label map for each of {len(names)} images; {len(missing)} have none, "
             f"the first {missing[0]!r}",
-            "add the maps, remove those images, or set seg_map_suffix",
+            fix="add the maps, remove those images, or set seg_map_suffix",
         )
     known, own = data.classes, data.own_classes
     # With classes of one's own chosen from the class's, mmseg maps the files' labels to them.
@@ -60,9 +60,10 @@ def check_label_maps(data) -> LabelSurvey:
         raise UserError(
             f"{data.key}.reduce_zero_label",
             survey.reduce,
-            f"label maps with classes from {survey.first}; those in {folder} are numbered from "
+            expected=f"label maps with classes from {survey.first}; those in {folder} are "
+            "numbered from "
             f"{1 - survey.first}: {problem}",
-            f"take maps whose classes begin at {survey.first}, or set "
+            fix=f"take maps whose classes begin at {survey.first}, or set "
             f"reduce_zero_label={not survey.reduce} on the data set and on each LoadAnnotations",
         )
     return survey
@@ -82,14 +83,17 @@ def _names(data) -> list[str]:
             raise UserError(
                 f"{data.key}.ann_file",
                 data.ann_file,
-                f"names of images in {folder}; {len(missing)} of {len(names)} are not there, "
+                expected=f"names of images in {folder}; {len(missing)} of {len(names)} are not "
+                "there, "
                 f"the first {missing[0] + suffix!r}",
-                f"correct the list, {key} or img_suffix",
+                fix=f"correct the list, {key} or img_suffix",
             )
     else:
         names = [name[: -len(suffix)] for name in walk_files(folder, suffix)]
     if not names:
-        raise UserError(key, folder, f"a folder with {suffix} images", "fill it, or set img_suffix")
+        raise UserError(
+            key, folder, expected=f"a folder with {suffix} images", fix="fill it, or set img_suffix"
+        )
     return sorted(names)
 
 
@@ -100,14 +104,16 @@ def _add(survey: LabelSurvey, data, path: str) -> None:
             labels = np.array(opened)
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(
-            f"{data.key}.data_prefix.seg_map_path", path, f"a label map that opens ({error})"
+            f"{data.key}.data_prefix.seg_map_path",
+            path,
+            expected=f"a label map that opens ({error})",
         ) from error
     if labels.ndim != 2:
         raise UserError(
             f"{data.key}.data_prefix.seg_map_path",
             path,
-            f"one channel of labels, not the shape {labels.shape}",
-            "write the maps as 8-bit greyscale or palette PNGs of class numbers",
+            expected=f"one channel of labels, not the shape {labels.shape}",
+            fix="write the maps as 8-bit greyscale or palette PNGs of class numbers",
         )
     found = survey.add(labels)
     ignored = {int(data.get("ignore_index", 255)), 255}
@@ -118,6 +124,6 @@ def _add(survey: LabelSurvey, data, path: str) -> None:
         raise UserError(
             f"{data.key}.metainfo.classes",
             f"{len(survey.classes)} classes",
-            f"labels 0 to {survey.last} or 255 in the maps ({meaning}); {path} has {told}",
-            "name all classes, correct the maps, or set reduce_zero_label rightly",
+            expected=f"labels 0 to {survey.last} or 255 in the maps ({meaning}); {path} has {told}",
+            fix="name all classes, correct the maps, or set reduce_zero_label rightly",
         )

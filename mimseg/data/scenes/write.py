@@ -148,9 +148,11 @@ def write_scenes(
     counts = {split: counts.get(split, 0) for split in SPLITS}
     for split, count in counts.items():
         if count < 0:
-            raise UserError(split, count, "a number of images of 0 or more")
+            raise UserError(split, count, expected="a number of images of 0 or more")
     if not sum(counts.values()):
-        raise UserError("counts", counts, "at least one image", "give --train, --val, ...")
+        raise UserError(
+            "counts", counts, expected="at least one image", fix="give --train, --val, ..."
+        )
     _check(config)
     wanted = {"version": VERSION, "seed": seed, "counts": counts, "config": asdict(config)}
     wanted = json.loads(json.dumps(wanted))  # tuples as lists, to compare with what was read back
@@ -161,7 +163,9 @@ def write_scenes(
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
     except OSError as error:
-        raise UserError("OUT", str(out), "a folder that can be written", str(error)) from error
+        raise UserError(
+            "OUT", str(out), expected="a folder that can be written", fix=str(error)
+        ) from error
     _draw_all(scratch, counts, seed, config, workers)
     names = {"classes": CLASSES, "stuff": STUFF, "things": tuple(THINGS), "palette": PALETTE}
     (scratch / "classes.json").write_text(json.dumps(names, indent=1))
@@ -189,14 +193,16 @@ def _is_free(out: Path, wanted: dict, force: bool) -> bool:
     ours = found is not None or (out.is_dir() and all(p.name in OURS for p in out.iterdir()))
     if not ours:
         expected = "a new or empty folder, or one of scenes made earlier"
-        raise UserError("OUT", str(out), expected, "choose another folder")
+        raise UserError("OUT", str(out), expected=expected, fix="choose another folder")
     if force:
         return found != wanted
     if found == wanted:
         return False
     state = "says others" if found else "is missing"
     expected = f"scenes of these arguments; {MARKER} there {state}"
-    raise UserError("OUT", str(out), expected, "choose another folder, or replace with --force")
+    raise UserError(
+        "OUT", str(out), expected=expected, fix="choose another folder, or replace with --force"
+    )
 
 
 def _check(config: SceneConfig) -> None:
@@ -208,9 +214,9 @@ def _check(config: SceneConfig) -> None:
         else:
             good, expected = isinstance(value, int) and value > 0, f"a number such as {default}"
         if not good:
-            raise UserError(f"SceneConfig.{field.name}", value, expected)
+            raise UserError(f"SceneConfig.{field.name}", value, expected=expected)
     if not 16 <= config.size <= 2048:
-        raise UserError("--size", config.size, "a side of 16 to 2048 pixels")
+        raise UserError("--size", config.size, expected="a side of 16 to 2048 pixels")
 
 
 def _setting(text: str) -> tuple[str, object]:

@@ -44,12 +44,12 @@ class Cell:
 
     def __post_init__(self) -> None:
         if self.size % 32 or self.size < 64:  # the coarsest map has half a patch's resolution
-            raise UserError("--size", self.size, "a multiple of 32, at least 64")
+            raise UserError("--size", self.size, expected="a multiple of 32, at least 64")
         if self.task == "upernet" and self.batch < 2:
             raise UserError(
                 "--batch",
                 self.batch,
-                "at least 2 for upernet, whose batch norms see one pooled value an image",
+                expected="at least 2 for upernet, whose batch norms see one pooled value an image",
             )
 
     @property

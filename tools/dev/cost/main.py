@@ -58,7 +58,9 @@ def cells(args: argparse.Namespace) -> list[Cell]:
         import torch
 
         if not torch.cuda.is_available():
-            raise UserError("--device", "cuda", "a GPU that torch sees", "leave it out: cpu")
+            raise UserError(
+                "--device", "cuda", expected="a GPU that torch sees", fix="leave it out: cpu"
+            )
     return [
         Cell(
             task,

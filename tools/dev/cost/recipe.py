@@ -19,5 +19,7 @@ def model_of(name: str) -> ConfigDict:
     """
     path = _FOLDER / f"{name}.py"
     if not path.is_file():
-        raise UserError("config", str(path), "a file of the repository", "run it from a checkout")
+        raise UserError(
+            "config", str(path), expected="a file of the repository", fix="run it from a checkout"
+        )
     return Config.fromfile(path).model

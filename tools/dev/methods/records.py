@@ -69,7 +69,9 @@ def read_records(folder: Path) -> list[Record]:
     for path in sorted(folder.glob("*.json")):
         record = read_json(path)
         if not isinstance(record, dict) or any(key not in record for key in KEYS):
-            raise UserError("records", str(path), f"a record with the keys {', '.join(KEYS)}")
+            raise UserError(
+                "records", str(path), expected=f"a record with the keys {', '.join(KEYS)}"
+            )
         found.append(record)
     return found
 

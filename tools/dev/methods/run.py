@@ -89,7 +89,7 @@ def split(data: Path, work_dir: Path) -> dict[str, int]:
     for name, count in (("train", len(lists["train"])), ("held_out", len(lists["held_out"]))):
         least = BATCH if name == "train" else 1
         if count < least:
-            raise UserError("--data", str(data), f"at least {BATCH * 10 // 9 + 1} images")
+            raise UserError("--data", str(data), expected=f"at least {BATCH * 10 // 9 + 1} images")
         write_text(work_dir / f"{name}.txt", "\n".join(lists[name]) + "\n")
     return {name: len(found) for name, found in lists.items()}
 
@@ -104,7 +104,9 @@ def prepare(cfg: Config, data: Path, work_dir: Path, steps: int, seed: int) -> N
     cfg.work_dir = str(work_dir)
     stages = cfg.get("stages") or []
     if steps < LEAST * max(1, len(stages)):
-        raise UserError("--steps", steps, f"at least {LEAST} for each of {len(stages) or 1} stages")
+        raise UserError(
+            "--steps", steps, expected=f"at least {LEAST} for each of {len(stages) or 1} stages"
+        )
     lengths = stage_steps(steps, max(1, len(stages)))
     _shorten(cfg, lengths[0], data, work_dir, seed)
     for stage, length in zip(stages, lengths[: len(stages)], strict=True):

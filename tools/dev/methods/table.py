@@ -49,7 +49,9 @@ def rows(root: Path) -> list[Row]:
         try:
             found.append(Row(method, cells(method.load(root))))
         except Exception as error:
-            raise UserError(str(method.path), method.name, f"slots that build ({error})") from error
+            raise UserError(
+                str(method.path), method.name, expected=f"slots that build ({error})"
+            ) from error
     return found
 
 
@@ -153,7 +155,7 @@ def write_table(path: Path, table: str) -> None:
     """
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if BEGIN not in text or END not in text:
-        raise UserError(str(path), None, f"the markers {BEGIN} and {END}", "add them")
+        raise UserError(str(path), None, expected=f"the markers {BEGIN} and {END}", fix="add them")
     before, after = text[: text.index(BEGIN)], text[text.index(END) :]
     write_text(path, f"{before}{BEGIN}\n\n{table}\n\n{after}")
 

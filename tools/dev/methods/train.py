@@ -52,10 +52,10 @@ def train_all(
     methods = {method.name: method for method in find_methods(root)}
     for name in only or ():
         if name not in methods:
-            raise UserError("--methods", name, f"some of {', '.join(methods)}")
+            raise UserError("--methods", name, expected=f"some of {', '.join(methods)}")
     methods = {name: methods[name] for name in only or methods}
     if data is not None and not data.is_dir():
-        raise UserError("--data", str(data), "an existing folder")
+        raise UserError("--data", str(data), expected="an existing folder")
     places = Places(root, out.resolve(), None if data is None else data.resolve())
     workers = workers or min(2, os.cpu_count() or 1)
 

@@ -39,7 +39,9 @@ def report(root: str) -> Report:
     try:
         counts = json.loads(marker.read_text(encoding="utf-8"))["counts"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError("ROOT", root, f"a folder with {MARKER}", f"{SOURCE} makes one") from error
+        raise UserError(
+            "ROOT", root, expected=f"a folder with {MARKER}", fix=f"{SOURCE} makes one"
+        ) from error
     parts: list[Part] = []
     for split, (_, images, name) in SPLITS.items():
         count = counts.get(split)
