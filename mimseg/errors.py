@@ -30,11 +30,13 @@ class UserError(ValueError):
         super().__init__(f"{message} Fix: {fix}" if fix else message)
 
     def __reduce__(self):  # ValueError's own would pass the message for the key
-        return _rebuild, (self.key, self.value, self.expected, self.fix)
+        return _rebuild, (type(self), self.key, self.value, self.expected, self.fix)
 
 
-def _rebuild(key: str, value: object, expected: str | None, fix: str) -> UserError:
-    return UserError(key, value, expected=expected, fix=fix)
+def _rebuild(
+    kind: type[UserError], key: str, value: object, expected: str | None, fix: str
+) -> UserError:
+    return kind(key, value, expected=expected, fix=fix)
 
 
 def require_choice(key: str, value: object, choices: Iterable, fix: str = "") -> None:

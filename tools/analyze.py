@@ -1,8 +1,6 @@
-"""Look at features: python tools/analyze.py token-diversity --teachers CONFIG.py --images DIR."""
+"""The same as `mimseg analyze`."""
 
-import sys
-
-from mimseg.analysis.main import main
+from mimseg.cli.analyze import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

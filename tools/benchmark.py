@@ -1,9 +1,6 @@
-"""Run a benchmark from data to report: python tools/benchmark.py configs/benchmark/demo.py."""
+"""The same as `mimseg benchmark`."""
 
-import sys
-from pathlib import Path
-
-from mimseg.benchmark.main import main
+from mimseg.cli.benchmark import main
 
 if __name__ == "__main__":
-    sys.exit(main(root=Path(__file__).resolve().parents[1]))
+    raise SystemExit(main())

@@ -1,8 +1,6 @@
-"""Take the backbone out of a checkpoint and write it by another library's names."""
+"""The same as `mimseg convert`."""
 
-import sys
-
-from mimseg.checkpoints.convert import convert_main
+from mimseg.cli.convert import main
 
 if __name__ == "__main__":
-    sys.exit(convert_main())
+    raise SystemExit(main())

@@ -1,8 +1,6 @@
-"""Write a classifier, a backbone or a segmentor to an ONNX file."""
+"""The same as `mimseg export`."""
 
-import sys
-
-from mimseg.export.main import export_main
+from mimseg.cli.export import main
 
 if __name__ == "__main__":
-    sys.exit(export_main())
+    raise SystemExit(main())

@@ -1,8 +1,6 @@
-"""Measure a checkpoint on the test split."""
+"""The same as `mimseg test`."""
 
-import sys
-
-from mimseg.engine.launch import test_main
+from mimseg.cli.test import main
 
 if __name__ == "__main__":
-    sys.exit(test_main())
+    raise SystemExit(main())

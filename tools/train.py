@@ -1,8 +1,6 @@
-"""Pretrain a backbone, or fine-tune it for segmentation or detection."""
+"""The same as `mimseg train`."""
 
-import sys
-
-from mimseg.engine.launch import train_main
+from mimseg.cli.train import main
 
 if __name__ == "__main__":
-    sys.exit(train_main())
+    raise SystemExit(main())

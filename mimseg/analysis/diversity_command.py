@@ -1,10 +1,9 @@
-"""tools/analyze.py token-diversity."""
+"""Ranks teachers by token diversity on a folder of images."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 
 import torch
 
@@ -13,7 +12,6 @@ from mimseg.analysis.images import FolderImages
 from mimseg.analysis.measure import QUERIES, measure
 from mimseg.analysis.similarity_sheet import Column, draw_sheet
 from mimseg.analysis.teachers import (
-    FORM,
     build_student,
     build_teacher,
     load_teacher,
@@ -23,28 +21,6 @@ from mimseg.errors import UserError
 from mimseg.pipeline.progress import clock
 
 EVERY = 2.0  # seconds between two lines of progress
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--teachers",
-        nargs="+",
-        required=True,
-        metavar="SOURCE",
-        help=f"{FORM}, such as configs/analysis/token_diversity.py",
-    )
-    parser.add_argument("--images", required=True, type=Path, help="folder, sub-folders included")
-    parser.add_argument("--out", required=True, type=Path, help="folder for results and pictures")
-    parser.add_argument("--limit", type=int, help="number of images, spread over all")
-    parser.add_argument("--size", type=int, default=224, help="side of the view (224)")
-    parser.add_argument("--pictures", type=int, default=4, help="images to draw maps of (4)")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images (0)")
-    parser.add_argument("--seed", type=int, default=0, help="of random teachers (0)")
-    parser.add_argument("--device", help="cuda where there is one, else cpu")
-    parser.add_argument(
-        "--force", action="store_true", help="measure again what OUT already has, and replace it"
-    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,54 +1,21 @@
-"""What tools/convert.py does: a backbone from one library's file to another's."""
+"""Writes a backbone by another library's names."""
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mimseg.checkpoints.families import NAMES
 from mimseg.checkpoints.files import UntrustedCheckpoint, read_checkpoint, resolve_checkpoint
 from mimseg.checkpoints.libraries import choose
 from mimseg.checkpoints.loader import weights_in
 from mimseg.checkpoints.recognise import Found, not_recognised, recognise
 from mimseg.checkpoints.shape import shape_of
-from mimseg.errors import UserError, exit_code
+from mimseg.errors import UserError
 
-TARGET_NAMES = ("mimseg", "timm", "hf", "mmpretrain")
 _SUFFIXES = (".pth", ".safetensors")
-
-
-def convert_main(argv: Sequence[str] | None = None) -> int:
-    """`tools/convert.py`. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description="Take the backbone out of IN and write it to OUT by the names of a library."
-    )
-    parser.add_argument("source", metavar="IN", help="a checkpoint, or the work dir of a training")
-    parser.add_argument("out", metavar="OUT", help="a .pth or .safetensors file")
-    parser.add_argument(
-        *("--from",), dest="family", default="auto", choices=("auto", *NAMES), help="IN's names"
-    )
-    parser.add_argument("--to", default="mimseg", choices=TARGET_NAMES, help="OUT's names")
-    parser.add_argument(
-        *("--model",),
-        default="auto",
-        choices=("auto", "vit", "beit"),
-        help="the library's class: its plain ViT, its BEiT, or the first that holds the weights",
-    )
-    parser.add_argument(
-        *("--patch-size",), type=int, metavar="N", help="resample the patch embedding to N pixels"
-    )
-    parser.add_argument("--trust", action="store_true", help="run code in IN: know its origin")
-    parser.add_argument("--force", action="store_true", help="replace OUT")
-    args = parser.parse_args(argv)
-    source, out = args.source, args.out
-    keys = ("family", "to", "model", "patch_size", "trust", "force")
-    options = {key: getattr(args, key) for key in keys}
-    return exit_code(lambda: print("\n".join(convert(source, out, **options))))
 
 
 def convert(
@@ -90,7 +57,7 @@ def convert(
         lines += [f"resampled: {shape_of(found.state)}"]
     if to == "mimseg":
         weights = {f"backbone.{name}": value for name, value in found.state.items()}
-        hint, notes = f"start from it with: tools/train.py CONFIG --init {out}", []
+        hint, notes = f"start from it with: mimseg train CONFIG --init {out}", []
     else:
         target = choose(to, found.state, model, key=path)
         weights, notes = target.write(found.state)
@@ -113,7 +80,9 @@ def read_backbone(
         checkpoint = read_checkpoint(path, trust, key=key)
     except UntrustedCheckpoint as error:
         fix = "if you trust its origin, --trust loads it"
-        raise UntrustedCheckpoint(error.key, error.value, error.expected, fix) from error
+        raise UntrustedCheckpoint(
+            error.key, error.value, expected=error.expected, fix=fix
+        ) from error
     weights = weights_in(checkpoint, path, key)
     found = recognise(weights, path, key, family)
     if found is None:

@@ -119,9 +119,9 @@ def _refusal(key: str, path: Path, error: Exception) -> UserError:
         return UntrustedCheckpoint(
             key,
             str(path),
-            "a file of tensors and plain values; this one also holds "
+            expected="a file of tensors and plain values; this one also holds "
             + ("a TorchScript program" if script else holds),
-            "if you trust its origin, load it with --trust (in a config: trust=True in the "
+            fix="if you trust its origin, load it with --trust (in a config: trust=True in the "
             "teacher, or in init_cfg=dict(type='Pretrained', checkpoint=..., trust=True)), or take "
             "a backbone's weights out: tools/convert.py IN OUT.safetensors --trust",
         )

@@ -1,10 +1,7 @@
-"""COCO instances from label maps: each connected component of a class becomes one object."""
+"""Makes COCO instances of label maps: each connected component of a class is one object."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -86,39 +83,3 @@ def masks_to_coco(
             ]
         )
     return coco_format.document(entries, found, dict(enumerate(things.values(), 1)))
-
-
-def _thing(text: str) -> tuple[int, str]:
-    label, _, name = text.partition(":")
-    if not label.isdigit() or int(label) > 255 or not name:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected LABEL:NAME, such as 8:car")
-    return int(label), name
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run `tools/data/masks_to_coco.py`."""
-    parser = argparse.ArgumentParser(description="COCO instances from label maps.")
-    parser.add_argument("images", metavar="IMAGES", help="folder of images")
-    parser.add_argument("annotations", metavar="ANNOTATIONS", help="folder of 8-bit PNG label maps")
-    parser.add_argument("out", metavar="OUT.json")
-    parser.add_argument("--things", type=_thing, nargs="+", required=True, metavar="LABEL:NAME")
-    parser.add_argument("--min-area", type=int, default=20, help="smallest component, in pixels")
-    given = parser.parse_args(arguments)
-    try:
-        if len({name for _, name in given.things}) < len(given.things) or len(
-            dict(given.things)
-        ) < len(given.things):
-            raise UserError(
-                "--things", given.things, expected="labels and names that each occur once"
-            )
-        result = masks_to_coco(
-            given.images, given.annotations, dict(given.things), max(1, given.min_area)
-        )
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    coco_format.write(Path(given.out), result)
-    counts = Counter(a["category_id"] for a in result["annotations"])
-    told = ", ".join(f"{counts[c['id']]} {c['name']}" for c in result["categories"])
-    print(f"{given.out}: {len(result['images'])} images, {told}")
-    return 0

@@ -225,3 +225,11 @@ def _plain(metrics: dict | None) -> dict | None:
         except (TypeError, ValueError):
             continue
     return plain
+
+
+def leave_group() -> None:
+    """Leave the group of processes: NCCL warns of one that is left behind."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

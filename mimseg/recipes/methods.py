@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mimseg.errors import UserError
+from mimseg.recipes.configs import CONFIGS
 
 MODEL = "mimseg.MaskedImageModeling"
 _ARXIV = re.compile(r"arXiv[ :]*(\d{4}\.\d{5})", re.IGNORECASE)
@@ -20,7 +21,7 @@ class Method:
 
     Args:
         name: the config's folder.
-        path: the config, relative to the repository.
+        path: the config, relative to the folder that `configs` lies in.
         paper: arXiv identifier, or None where no comment at the config's start names one.
     """
 
@@ -28,12 +29,17 @@ class Method:
     path: Path
     paper: str | None
 
-    def load(self, root: Path) -> Config:
+    @property
+    def config(self) -> str:
+        """The config's name, as the commands take it."""
+        return self.path.relative_to("configs").with_suffix("").as_posix()
+
+    def load(self, root: Path = CONFIGS.parent) -> Config:
         """The config as written."""
         return Config.fromfile(root / self.path, import_custom_modules=False)
 
 
-def find_methods(root: Path) -> list[Method]:
+def find_methods(root: Path = CONFIGS.parent) -> list[Method]:
     """The main config of every method, by name.
 
     A method is a folder of configs/ with a config of `mimseg.MaskedImageModeling`. The main one is,

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import mimseg
-
-CONFIGS = Path(mimseg.__file__).parents[1] / "configs"
+from mimseg.recipes.configs import CONFIGS
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,9 @@ def report_untrusted() -> Iterator[None]:
         yield
     except UntrustedCheckpoint as error:
         fix = "if you trust its origin, set teacher.trust=True"
-        raise UntrustedCheckpoint(error.key, error.value, error.expected, fix) from error
+        raise UntrustedCheckpoint(
+            error.key, error.value, expected=error.expected, fix=fix
+        ) from error
 
 
 def file_digest(path: str) -> str:

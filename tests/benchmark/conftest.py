@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mimseg.benchmark.main import main
+from mimseg.cli.benchmark import main
 
 TRAIN = """
 import json, os, sys, time
@@ -109,7 +109,7 @@ class FakeRepository:
         (self.root / f"configs/{name}.py").write_text(text)
 
     def command(self, *flags: str) -> list[str]:
-        code = "import sys; from pathlib import Path; from mimseg.benchmark.main import main; "
+        code = "import sys; from pathlib import Path; from mimseg.cli.benchmark import main; "
         code += f"sys.exit(main(sys.argv[1:], root=Path({str(self.root)!r})))"
         words = ["bench.py", "--work-dir", str(self.work_dir), *flags]
         return [sys.executable, "-c", code, *words]

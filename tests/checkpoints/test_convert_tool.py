@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from mimseg.checkpoints import convert as converter
-from mimseg.checkpoints.convert import convert, convert_main
+from mimseg.checkpoints.convert import convert
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.loader import load_backbone
+from mimseg.cli.convert import main as convert_main
 from mimseg.errors import UserError
 from mimseg.students.vit import ViT
 

@@ -13,10 +13,11 @@ import pytest
 from mmengine.config import Config
 from mmseg.datasets import ADE20KDataset
 
+from mimseg.cli.check import main
 from mimseg.data.checks import folder_scan
+from mimseg.data.checks.check import check_data
 from mimseg.data.checks.folder_scan import FolderScan
 from mimseg.data.checks.layouts.ade20k import _NAMES, ADE20K
-from mimseg.data.checks.main import check_data, main
 from mimseg.data.checks.report import Part
 from mimseg.recipes.readers import find_configs
 

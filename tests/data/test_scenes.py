@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mimseg.cli.scenes import main as scenes_command
 from mimseg.data.scenes import write as scene_writer
 from mimseg.data.scenes.draw import SceneConfig, draw_scene
 from mimseg.data.scenes.parts import CLASSES, OUTLINES, PALETTE, STUFF, THINGS, fill, texture
@@ -197,7 +198,7 @@ def test_layout(scenes):
     ],
 )
 def test_tool_tells_a_mistake_in_one_line(tmp_path, capsys, arguments, word):
-    assert scene_writer.main([str(tmp_path / "out"), *arguments]) == 2
+    assert scenes_command([str(tmp_path / "out"), *arguments]) == 2
     error = capsys.readouterr().err
     assert word in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -206,7 +207,7 @@ def test_tool_tells_a_mistake_in_one_line(tmp_path, capsys, arguments, word):
 def test_tool_takes_settings(tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["--train", "2", "--size", "32", "--set", "objects=(1,1)", "--workers", "1"]
-    assert scene_writer.main([str(out), *arguments]) == 0
+    assert scenes_command([str(out), *arguments]) == 0
     assert "written" in capsys.readouterr().out
     coco = json.loads((out / "annotations/instances_train.json").read_text())
     assert len(coco["annotations"]) <= 2 and coco["images"][0]["width"] == 32

@@ -15,7 +15,7 @@ from dev.methods.page import page, write_page
 from dev.methods.records import make_record, read_records, verdict, write_record
 from dev.methods.table import Row
 from dev.methods.train import plan, train_all
-from mimseg.data.scenes.write import main as make_scenes
+from mimseg.cli.scenes import main as make_scenes
 from mimseg.errors import UserError
 from mimseg.pipeline.places import Places
 from mimseg.pipeline.step import StepState

@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mimseg.cli.export import main as export_main
 from mimseg.errors import UserError
 from mimseg.export.check import compare
-from mimseg.export.main import export_main
 from mimseg.export.pooling import free_pools
 from mimseg.export.source import Source
 from mimseg.layers import decomposed_position

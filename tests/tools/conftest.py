@@ -2,7 +2,7 @@
 
 import pytest
 
-from mimseg.data.scenes.write import main as make_scenes
+from mimseg.cli.scenes import main as make_scenes
 
 
 @pytest.fixture(scope="session")

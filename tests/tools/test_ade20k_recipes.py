@@ -17,9 +17,9 @@ from mmengine.registry import DefaultScope
 
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.loader import load_backbone
-from mimseg.data.scenes.write import main as make_scenes
-from mimseg.engine.launch import test_main as run_test
-from mimseg.engine.launch import train_main
+from mimseg.cli.scenes import main as make_scenes
+from mimseg.cli.test import main as run_test
+from mimseg.cli.train import main as train_main
 from mimseg.engine.prepare import use_tta
 from mimseg.engine.run import build_runner
 from mimseg.layers.relative_position import resize_relative_table

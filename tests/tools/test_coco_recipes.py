@@ -10,8 +10,8 @@ from mmengine.registry import MODELS as ROOT
 
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.loader import load_backbone
-from mimseg.engine.launch import test_main as run_test
-from mimseg.engine.launch import train_main
+from mimseg.cli.test import main as run_test
+from mimseg.cli.train import main as train_main
 from mimseg.registry import MODELS
 from mimseg.students import running
 

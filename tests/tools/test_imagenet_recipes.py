@@ -12,9 +12,9 @@ from PIL import Image
 
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.loader import load_backbone
+from mimseg.cli.test import main as run_test
+from mimseg.cli.train import main as train_main
 from mimseg.data.checks.classes import check_classes
-from mimseg.engine.launch import test_main as run_test
-from mimseg.engine.launch import train_main
 from mimseg.errors import UserError
 from mimseg.registry import MODELS
 

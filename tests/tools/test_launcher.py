@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mimseg.data.scenes.write import main as make_scenes
+from mimseg.cli.scenes import main as make_scenes
 
 ROOT = Path(__file__).parents[2]
 SCENES = ROOT / "configs/scenes"

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mimseg.checkpoints.files import read_checkpoint
-from mimseg.engine.launch import test_main as run_test
-from mimseg.engine.launch import train_main
+from mimseg.cli.test import main as run_test
+from mimseg.cli.train import main as train_main
 
 ROOT = Path(__file__).parents[2]
 DBOT = str(ROOT / "configs/dbot/dbot_vit-mini-p8_1xb64-2x20e_scenes.py")

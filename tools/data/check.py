@@ -1,9 +1,6 @@
-"""Say what there is of a data set, what is missing and where it goes, and which configs read it.
+"""The same as `mimseg check`."""
 
-python tools/data/check.py ROOT [--kind imagenet|ade20k|coco|folder|scenes]
-"""
-
-from mimseg.data.checks.main import main
+from mimseg.cli.check import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

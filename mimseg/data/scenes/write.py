@@ -13,15 +13,12 @@ processes nor the other splits' sizes change its bytes.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 import multiprocessing
-import os
 import shutil
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -219,38 +216,21 @@ def _check(config: SceneConfig) -> None:
         raise UserError("--size", config.size, expected="a side of 16 to 2048 pixels")
 
 
-def _setting(text: str) -> tuple[str, object]:
-    name, _, value = text.partition("=")
-    if name not in {field.name for field in fields(SceneConfig)}:
-        known = ", ".join(field.name for field in fields(SceneConfig))
-        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE with NAME one of {known}")
-    try:
-        return name, ast.literal_eval(value)
-    except (SyntaxError, ValueError) as error:
-        message = f"{text!r}: expected a Python literal such as 96 or (2,5)"
-        raise argparse.ArgumentTypeError(message) from error
+def scene_config(settings: Sequence[str], **options: object) -> SceneConfig:
+    """A SceneConfig of options and NAME=VALUE strings, whose values are Python literals.
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run `tools/data/make_scenes.py`."""
-    parser = argparse.ArgumentParser(description="Draw scenes as an image folder, ADE20K and COCO.")
-    parser.add_argument("out", metavar="OUT", help="folder to make")
-    for split in SPLITS:
-        parser.add_argument(f"--{split}", type=int, default=0, metavar="N", help="number of images")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=96, help="side of the images in pixels")
-    parser.add_argument("--set", type=_setting, nargs="*", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1))
-    parser.add_argument("--force", action="store_true", help="replace scenes of other arguments")
-    given = parser.parse_args(arguments)
-    counts = {split: getattr(given, split) for split in SPLITS}
-    try:
-        config = SceneConfig(**{"size": given.size, **dict(given.set)})
-        made = write_scenes(
-            given.out, counts, given.seed, config, workers=given.workers, force=given.force
-        )
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{given.out}: {'written' if made else 'already there, with the same arguments'}")
-    return 0
+    Raises:
+        UserError: a string of another form, or the name of no field.
+    """
+    names = [field.name for field in fields(SceneConfig)]
+    for text in settings:
+        name, _, value = text.partition("=")
+        if name not in names:
+            expected = f"NAME=VALUE with NAME one of {', '.join(names)}"
+            raise UserError("--set", text, expected=expected)
+        try:
+            options[name] = ast.literal_eval(value)
+        except (SyntaxError, ValueError) as error:
+            expected = "a Python literal as the value, such as 96 or (2,5)"
+            raise UserError("--set", text, expected=expected) from error
+    return SceneConfig(**options)

@@ -1,8 +1,7 @@
-"""Says what there is of a data set, what is missing, and which configs read it."""
+"""Reports what a data set holds, what is missing, and which configs read it."""
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator
 
@@ -13,7 +12,6 @@ from mimseg.data.checks.layouts import folder as folder_layout
 from mimseg.data.checks.layouts import imagenet as imagenet_layout
 from mimseg.data.checks.layouts import scenes as scenes_layout
 from mimseg.data.checks.report import Report
-from mimseg.errors import exit_code
 
 # in the order in which they are recognised; the last, ANY, fits everything
 KINDS = {
@@ -70,18 +68,3 @@ def _near(root: str) -> Iterator[str]:
         if left <= 0:
             return
         level = below
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run `tools/data/check.py`: 0 ready, 1 something is missing or damaged, 2 a mistake."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root", metavar="ROOT", help="the data set's folder")
-    parser.add_argument("--kind", choices=KINDS, help="recognised where it is left out")
-    args = parser.parse_args(argv)
-    return exit_code(lambda: _run(args.root, args.kind))
-
-
-def _run(root: str, kind: str | None) -> int:
-    found = check_data(root, kind)
-    print(found)
-    return 0 if found.complete else 1

@@ -1,9 +1,8 @@
-"""The command line of tools/benchmark.py."""
+"""Runs a benchmark: its plan, its pipeline and its report."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +18,11 @@ from mimseg.pipeline.provenance import commit, machine
 from mimseg.pipeline.step import Step, StepState
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    from mmengine.config import DictAction
+def run_benchmark(args: argparse.Namespace, root: Path) -> int:
+    """Run a benchmark with the arguments of `mimseg benchmark`.
 
-    parser = argparse.ArgumentParser(
-        description="Run a benchmark: data, pretraining, fine-tuning, tests, and a report. It may "
-        "be killed at any time; the same command goes on with what is not finished."
-    )
-    parser.add_argument("config", type=Path, help="for example configs/benchmark/demo.py")
-    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/<name of the config>")
-    parser.add_argument("--data-root", type=Path, help="what {data_root} in the config stands for")
-    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the config's")
-    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="these and what they need alone")
-    parser.add_argument("--inits", nargs="+", metavar="NAME", help="of each task's, these alone")
-    parser.add_argument("--workers", type=int, help="steps that run at once")
-    parser.add_argument("--records", type=Path, help="also write each result row into this folder")
-    parser.add_argument("--dry-run", action="store_true", help="list the steps and stop")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None, root: Path | None = None) -> int:
-    """Run the command line. Returns 0, 1 after a failed step, 2 after a user's mistake."""
-    args = parse(argv)
-    try:
-        return run(args, root or Path(__file__).resolve().parents[2])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-
-
-def run(args: argparse.Namespace, root: Path) -> int:
-    """Run a benchmark with parsed arguments.
+    Returns:
+        0, or 1 after a failed step.
 
     Raises:
         UserError: a mistake in the config or the arguments.

@@ -1,59 +1,23 @@
-"""What tools/export.py does."""
+"""Writes a model to an ONNX file and checks it."""
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from torch import Tensor, nn
 
 from mimseg.engine.prepare import merge_options
-from mimseg.errors import UserError, exit_code
+from mimseg.errors import UserError
 from mimseg.export.check import TOLERANCE
-from mimseg.export.kinds import PARTS, output_names
+from mimseg.export.kinds import output_names
 from mimseg.export.onnx_export import INSTALL, OPSETS, export_onnx
 from mimseg.export.preprocessing import Normalized
 from mimseg.export.source import Source
-
-
-def export_main(argv: Sequence[str] | None = None) -> int:
-    """`tools/export.py`. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description="Write the model of CONFIG with the weights of CHECKPOINT to OUT, an ONNX file."
-    )
-    parser.add_argument("config", metavar="CONFIG", help="a config file")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint, or a work dir")
-    parser.add_argument("out", metavar="OUT", help="a .onnx file")
-    parser.add_argument(
-        "--what",
-        default="auto",
-        choices=("auto", *PARTS),
-        help="logits of images, feature maps of the backbone, or logits of every pixel; "
-        "auto takes what the config is for",
-    )
-    parser.add_argument(
-        "--size", nargs=2, type=int, metavar=("H", "W"), help="of the images (the config's)"
-    )
-    parser.add_argument("--dynamic", action="store_true", help="take images of any size")
-    parser.add_argument(
-        "--normalize", action="store_true", help="take pixels from 0 to 255; mean and std go in"
-    )
-    parser.add_argument("--opset", type=int, default=OPSETS[0], choices=OPSETS)
-    parser.add_argument("--trust", action="store_true", help="run code in CHECKPOINT")
-    parser.add_argument("--force", action="store_true", help="replace OUT")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="settings that replace the config's, such as model.backbone.out_indices=(2,5,8,11)",
-    )
-    options = vars(parser.parse_args(argv))
-    return exit_code(lambda: print("\n".join(export(**options))))
+from mimseg.recipes.configs import find_config
 
 
 def export(
@@ -93,9 +57,7 @@ def export(
     """
     out = Path(out).expanduser()
     _check_out(out, force)
-    if not Path(config).is_file():
-        raise UserError("CONFIG", config, expected="a config file")
-    cfg = Config.fromfile(config)
+    cfg = Config.fromfile(find_config(config))
     merge_options(cfg, cfg_options or {})
     source = Source.read(cfg, checkpoint, what, trust)
     size = tuple(size or source.size or ())

@@ -1,0 +1,88 @@
+"""mimseg train"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from mimseg.cli.parsing import add_config_options, command_parser, read_options
+from mimseg.errors import UserError, exit_code
+
+STOPPED = "stopped; the same command with --resume continues"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train what a config describes. Returns the exit code."""
+    parser = command_parser(
+        "train",
+        "Train what CONFIG describes: pretraining, segmentation or detection.",
+        "train mae/mae_vit-mini-p8_1xb64-40e_scenes --cfg-options data_root=IMAGES",
+    )
+    add_run_options(parser)
+    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint")
+    parser.add_argument("--amp", action="store_true", help="bf16, by mimseg.AmpOptimWrapper")
+    parser.add_argument(
+        "--init", metavar="X", help="checkpoint or work dir whose weights the backbone starts with"
+    )
+    args = parser.parse_args(argv)
+
+    def run() -> None:
+        from mimseg.engine.prepare import check_config, prepare_work_dir, use_amp, use_init
+        from mimseg.engine.run import leave_group, train
+        from mimseg.engine.stages import train_stages
+
+        cfg = read_config(args)
+        _check_start(args, cfg.get("load_from"))
+        prepare_work_dir(cfg, args.work_dir, args.config, args.resume)
+        if args.amp:
+            use_amp(cfg)
+        if args.init:
+            use_init(cfg, args.init, args.trust)
+        if not cfg.get("stages"):  # each stage's own config is checked otherwise
+            check_config(cfg, ("train", "val"))
+        (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
+        leave_group()
+
+    return exit_code(run, STOPPED)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `train` and `test` share."""
+    parser.add_argument(
+        "config", metavar="CONFIG", help="a config file, or the name of a shipped one"
+    )
+    parser.add_argument("--work-dir", help="where to write (work_dirs/<config's name>)")
+    add_config_options(parser)
+    parser.add_argument(
+        "--trust", action="store_true", help="run code in the checkpoints named: know their origin"
+    )
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def read_config(args: argparse.Namespace):
+    """The config that the arguments name, with their settings.
+
+    Raises:
+        UserError: there is no such config, or a setting does not fit it.
+    """
+    from mmengine.config import Config
+
+    from mimseg.engine.prepare import merge_options
+    from mimseg.recipes.configs import find_config
+
+    cfg = Config.fromfile(find_config(args.config))
+    merge_options(cfg, read_options(args.cfg_options))
+    cfg.launcher = args.launcher
+    return cfg
+
+
+def _check_start(args: argparse.Namespace, load_from: str | None) -> None:
+    """Refuse what would have no effect."""
+    if args.init and load_from:
+        expected = "one of --init and load_from, which brings a backbone of its own"
+        raise UserError("--init", args.init, expected=expected, fix="leave one out")
+    if args.trust and not (args.init or load_from or args.resume):
+        expected = "a checkpoint to trust: --init, load_from or --resume"
+        fix = "leave it out; a teacher has a trust of its own"
+        raise UserError("--trust", True, expected=expected, fix=fix)
