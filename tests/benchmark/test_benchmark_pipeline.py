@@ -84,7 +84,7 @@ def test_a_signal_stops_the_children_and_says_how_to_go_on(repository, number):
     wait_until(repository.calls_file.exists)
     process.send_signal(number)
     output, _ = process.communicate(timeout=20)
-    assert process.returncode == 128 + number and "goes on from here" in output
+    assert process.returncode == 128 + number and "continues from here" in output
     assert processes_of(repository.work_dir) == []
     assert repository.step("pretrain-mae")["returncode"] == 128 + signal.SIGTERM
 

@@ -5,9 +5,8 @@ import math
 
 import pytest
 
-from mimseg.benchmark.choice import choose, point_name, read_metric
-from mimseg.benchmark.options import cfg_values, point_options
-from mimseg.benchmark.subset import subset
+from mimseg.benchmark.config import subset
+from mimseg.benchmark.grid import cfg_values, choose, point_name, point_options, read_metric
 from mimseg.errors import UserError
 from mimseg.pipeline.places import Places
 
