@@ -189,7 +189,7 @@ def _panel_grid(folder: Path, content: dict[str, Any]) -> str:
         for row in content["rows"]
     ]
     heads = [f"<div>{escape(name)}</div>" for name in names]
-    if content["kind"] == "pretrain":  # many small images: one a column, as papers show them
+    if content["kind"] == "pretrain" or len(names) == 2:  # one image per column, as papers do
         lines = [[head, *row] for head, row in zip(heads, zip(*pictures, strict=True), strict=True)]
         columns = f"112px repeat({len(pictures)}, minmax(0, 170px))"
     else:

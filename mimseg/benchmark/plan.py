@@ -29,7 +29,8 @@ class Plan:
 
     First `prepare` and pictures of the data, then each of `pretrain`; then for each task and
     initialization the grid with the first seed, the other seeds at the point that validation chose,
-    and one reading of the test split per seed; then the pictures and `extra`. In a pretraining,
+    and one reading of the test split per seed; then the pictures and `extra`. The config's `grid`,
+    `grid_keys` and `options` are those of each task that has none of its own. In a pretraining,
     `after` names those that must be finished first, such as its teachers, `finetune` has options of
     every task that starts from it, such as its layer scale, `held_out` is a folder of images for
     the pictures that it does not train on, and `panels=False` leaves out its pictures. `inits`
@@ -51,7 +52,7 @@ class Plan:
         self.panels: dict[str, Any] | None = config.get("panels", {})
         self.pretrains = {item["name"]: item for item in config.get("pretrain", [])}
         self.sources = sources(list(self.pretrains.values()), places)
-        self.tasks = config.get("tasks", [])
+        self.tasks = [self._task(task) for task in config.get("tasks", [])]
         inits = dict.fromkeys(init for task in self.tasks for init in self.inits(task))
         self.study = Study(config["study"], list(inits)) if config.get("study") else None
         self.prepared = [self._command(item, "prepare", []) for item in config.get("prepare", [])]
@@ -67,6 +68,12 @@ class Plan:
         for item in config.get("extra", []):
             self._command(item, "extra", self.prepared)
         check_steps(self.steps, places)
+
+    def _task(self, task: dict[str, Any]) -> dict[str, Any]:
+        """A task with the `grid`, `grid_keys` and `options` that all tasks share."""
+        shared = {key: self.config[key] for key in ("grid", "grid_keys") if key in self.config}
+        options = {**self.config.get("options", {}), **task.get("options", {})}
+        return {**shared, **task, "options": options}
 
     def inits(self, task: dict[str, Any]) -> list[str]:
         """The initializations that a task compares."""

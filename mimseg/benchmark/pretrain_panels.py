@@ -27,7 +27,7 @@ def draw_run(folder: Path, out: Path, count: int, images: Path | None = None) ->
     _seed()
     model = load_model(config, checkpoint, initialize=True)
     columns, rows = _compose_batch(model, _batch(config, count, images))
-    return _save(columns, rows, out) | {"note": _note(columns, images, _true_statistics(model))}
+    return _save(columns, rows, out) | {"note": note(columns, images, _true_statistics(model))}
 
 
 def draw_data(
@@ -133,13 +133,18 @@ def _mask_note(columns: list[str]) -> str:
     return "The student sees the whole image."
 
 
-def _note(columns: list[str], images: Path | None, true_statistics: bool) -> str:
-    source = (
-        "Images from the training set."
-        if images is None
-        else ("Held-out images: the pretraining did not see them.")
-    )
-    sentences = [source, _mask_note(columns)]
+def note(columns: list[str], images: Path | None, true_statistics: bool) -> str:
+    """What the pictures of a pretraining show.
+
+    Args:
+        columns: their names.
+        images: the folder of held-out images; None for those of the training.
+        true_statistics: whether a reconstruction has the true mean and variance of each patch.
+    """
+    sentences = ["Held-out images: the pretraining did not see them."]
+    if images is None:
+        sentences = ["Images from the training set."]
+    sentences.append(_mask_note(columns))
     if "Reconstruction" in columns:
         sentences.append(
             "The reconstruction shows the prediction for every patch; the loss counts hidden "

@@ -122,7 +122,7 @@ def headline(summary: list[Row], tasks: list[Row]) -> str:
     selects = {task["name"]: task["select"] for task in tasks}
     rows = [r for r in summary if "base" in r and r["metric"] == selects.get(r["name"])]
     if not rows:
-        return "One initialisation was run: there is nothing to compare."
+        return "One initialization was run: there is nothing to compare."
     clauses = [
         _clause(init, [row for row in rows if row["init"] == init])
         for init in dict.fromkeys(row["init"] for row in rows)

@@ -29,6 +29,7 @@ from mimseg.pipeline.step import (
     what_changed,
 )
 
+REFRESH = 20.0  # seconds between lines of progress, where the output is no terminal
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -52,7 +53,6 @@ class Pipeline:
         facts: noted in each step's state: commit, machine.
         lock: file descriptor of the work dir's lock, handed to the children.
         out: where the status lines go.
-        refresh: seconds between lines of progress where nothing changes.
     """
 
     def __init__(
@@ -66,7 +66,6 @@ class Pipeline:
         facts: dict[str, Any] | None = None,
         lock: int | None = None,
         out: TextIO | None = None,
-        refresh: float = 20.0,
     ) -> None:
         self.steps, self.places, self.workers = steps, places, workers
         self.by_name = {step.name: step for step in steps}
@@ -74,26 +73,24 @@ class Pipeline:
         self.facts, self.lock = facts or {}, lock
         self.out = out or sys.stdout
         self.live = self.out.isatty()
-        self.refresh = 1.0 if self.live else refresh
+        self.refresh = 1.0 if self.live else REFRESH
         self.estimator = Estimator(estimates)
         self.prints: dict[str, str] = {}  # fingerprints of the finished steps
         self.running: dict[str, Running] = {}
+        self.announced = False
         self.failure: str | None = None
         self.stopped_by = 0
 
     def run(self, poll: float = 0.2) -> int:
         """Run what is not finished. Returns 0, 1 after a failure, 128 + n after signal n."""
         before = {number: signal.signal(number, self._on_signal) for number in _STOPS}
-        last_line, changed, announced = time.monotonic(), True, False
+        last_line, changed = time.monotonic(), True
         try:
             while len(self.prints) < len(self.steps):
                 if changed:
                     self._start_ready()
                     if self.on_change:
                         self.on_change(self)
-                if self.running and not announced:
-                    announced = True
-                    self._say(f"about {duration(self.eta())} left; corrected as the steps run")
                 if self.running and not self.failure:
                     youngest = min(run.elapsed for run in self.running.values())
                     time.sleep(min(poll, 0.02 + youngest / 10))
@@ -196,6 +193,12 @@ class Pipeline:
             if kept:
                 steps = "1 finished step" if kept == 1 else f"{kept} finished steps"
                 self._say(f"[{len(self.prints)}/{len(self.steps)}] kept {steps}")
+            if ready and not self.announced:
+                self.announced = True
+                self._say(
+                    f"about {duration(self.eta())} left on free cores; the estimate follows the "
+                    "pace of this machine"
+                )
             for name, todo in ready.items():
                 if len(self.running) < self.workers and not self.stopped_by:
                     self._start(self.by_name[name], *todo)
