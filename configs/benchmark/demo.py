@@ -22,6 +22,6 @@ options = {'train_cfg.max_iters': 300, 'train_cfg.val_interval': 300, 'param_sch
 estimate = {'prepare-scenes': 8, 'pretrain-MAE': 180, 'semseg': 60, 'semseg-test': 10,
             'detection': 90, 'detection-test': 12, 'panels': 8}
 next = [
-    'mimseg pretrain IMAGES          pretrain a backbone on a folder of your own images',
-    'mimseg benchmark demo-full      the full comparison: two grid points, three seeds',
+    '{mimseg} pretrain IMAGES         # a backbone from a folder of your own images',
+    '{mimseg} benchmark demo-full     # the full comparison: two grid points, three seeds',
 ]

@@ -64,7 +64,7 @@ def line_chart(title: str, lines: list[Line], x_name: str, y_log: bool = False) 
     for line in lines:
         path = " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in line.points)
         parts.append(f'<polyline class="curve" points="{path}" stroke="{line.color}"/>')
-        if line.marks:
+        if line.marks or len(line.points) == 1:
             parts += [_dot(x_at(x), y_at(y), 2.6, line.color) for x, y in line.points]
     ends = _spread_labels([y_at(line.points[-1][1]) for line in lines], 13, top, height - bottom)
     for line, y in zip(lines, ends, strict=True):
@@ -133,7 +133,7 @@ def _padded(low: float, high: float, log: bool, share: float = 0.06) -> tuple[fl
     if log:
         factor = (high / low) ** share if high > low else 1.2
         return low / factor, high * factor
-    room = (high - low) * share or abs(high) * 0.1 or 1.0
+    room = max((high - low) * share, abs(high) * 0.01) or 1.0
     return low - room, high + room
 
 

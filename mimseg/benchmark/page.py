@@ -74,6 +74,7 @@ def _results(report: Report) -> str:
     if not report["summary"]:
         return ""
     rows, charts, seen = [], [], None
+    many = len(report["seeds"]) > 1  # one seed has no spread to show, and no list of values
     colors = init_colors(list(dict.fromkeys(row["init"] for row in report["summary"])))
     for row in report["summary"]:
         key = (row["name"], row["metric"])
@@ -84,19 +85,20 @@ def _results(report: Report) -> str:
             text = verdict_text(row["verdict"])
             verdict = f"<span class='tag {row['verdict'].split()[0]}'>{text}</span>"
         spread = f" <span class='pm'>± {row['spread']:.1f}</span>" if row["n"] > 1 else ""
-        difference = f"{row['difference']:+.1f}" if "base" in row else ""
+        difference = f"{row['difference']:+.1f}".replace("-", "−") if "base" in row else ""
         seeds = ", ".join(f"{value:.1f}" for value in row["values"])
+        over_seeds = f"<td>{verdict}</td><td class='n'>{seeds}</td>" if many else ""
         rows.append(
             f"<tr><td>{escape(label(row['name'])) if first else ''}</td>"
-            f"<td>{metric_name(row['metric']) if first else ''}</td><td>{escape(row['init'])}</td>"
+            f"<td class='w'>{metric_name(row['metric']) if first else ''}</td>"
+            f"<td>{escape(row['init'])}</td>"
             f"<td class='n b'>{row['mean']:.1f}{spread}</td><td class='n'>{difference}</td>"
-            f"<td>{verdict}</td><td class='n'>{seeds}</td></tr>"
+            f"{over_seeds}</tr>"
         )
         if first:
             group = [r for r in report["summary"] if (r["name"], r["metric"]) == key]
             dots = [(r["init"], r["values"], colors[r["init"]]) for r in group]
             charts.append(dot_chart(dots, f"{label(row['name'])}, {metric_name(row['metric'])}"))
-    many = len(report["seeds"]) > 1
     note = "Test split, percent points. " + (
         "Mean ± sample standard deviation over the seeds; “outside the spread” means that the "
         "means differ by more than the larger of the two deviations."
@@ -105,7 +107,8 @@ def _results(report: Report) -> str:
     )
     names = ["Task", "Metric", "Initialization"]
     head = "".join(f"<th>{name}</th>" for name in names)
-    head += "<th class='n'>Mean</th><th class='n'>Difference</th><th></th><th class='n'>Seeds</th>"
+    head += f"<th class='n'>{'Mean' if many else 'Value'}</th><th class='n'>Difference</th>"
+    head += "<th></th><th class='n'>Seeds</th>" if many else ""
     return (
         f"<section><h2>Results</h2><div class='scroll'><table><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div><p class='note'>{note}</p>"
@@ -191,10 +194,12 @@ def _panel_grid(folder: Path, content: dict[str, Any]) -> str:
     heads = [f"<div>{escape(name)}</div>" for name in names]
     if content["kind"] == "pretrain" or len(names) == 2:  # one image per column, as papers do
         lines = [[head, *row] for head, row in zip(heads, zip(*pictures, strict=True), strict=True)]
-        columns = f"112px repeat({len(pictures)}, minmax(0, 170px))"
+        layout = "panel across"
+        columns = f"minmax(max-content, 112px) repeat({len(pictures)}, minmax(88px, 170px))"
     else:
         lines = [heads, *pictures]
-        columns = f"repeat({len(names)}, minmax(0, 1fr))"
+        layout = "panel"
+        columns = f"repeat({len(names)}, minmax(88px, 1fr))"
     cells = "".join(cell for line in lines for cell in line)
     legend = "".join(
         f"<span><i style='background:{escape(item['color'])}'></i>{escape(item['name'])}</span>"
@@ -202,7 +207,7 @@ def _panel_grid(folder: Path, content: dict[str, Any]) -> str:
     )
     return (
         f"<p class='note'>{escape(content['note'])}</p><div class='legend'>{legend}</div>"
-        f"<div class='panel' style='grid-template-columns: {columns}'>{cells}</div>"
+        f"<div class='{layout}' style='grid-template-columns: {columns}'>{cells}</div>"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 from time import monotonic
 
@@ -74,10 +76,21 @@ def run_benchmark(args: argparse.Namespace, root: Path) -> int:
             report(pipeline)
             return code
         print(write_report(plan, environment(root)), flush=True)
-    print(f"\nfinished in {clock(monotonic() - start)}; open {work_dir / 'report.html'}")
-    if config.get("next"):
-        print("\n".join(["next:", *(f"  {line}" for line in config["next"])]), flush=True)
+    print(f"\nfinished in {clock(monotonic() - start)}\n\nnext:")
+    print(f"  open {work_dir / 'report.html'} in a browser")
+    for line in config.get("next", []):
+        print(f"  {line.replace('{mimseg}', mimseg_command())}", flush=True)
     return 0
+
+
+def mimseg_command() -> str:
+    """How to call `mimseg` from where the user is: by its name, or by this interpreter."""
+    if shutil.which("mimseg"):
+        return "mimseg"
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return f"{python} -m mimseg.cli"
 
 
 def dry_run(plan: Plan, places: Places) -> None:

@@ -29,7 +29,7 @@ from mimseg.pipeline.step import (
     what_changed,
 )
 
-REFRESH = 20.0  # seconds between lines of progress, where the output is no terminal
+REFRESH = 20.0  # seconds between lines of progress (1 on a terminal) and calls of `on_change`
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -49,7 +49,8 @@ class Pipeline:
         workers: how many steps run at once; each gets its share of the cores.
         estimates: seconds by kind on two free cores; the pace of this machine corrects them.
         on_finish: called with a step and its state when it is finished or was kept.
-        on_change: called with this pipeline after steps were kept, started or finished.
+        on_change: called with this pipeline after steps were kept, started or finished, and every
+            20 seconds.
         facts: noted in each step's state: commit, machine.
         lock: file descriptor of the work dir's lock, handed to the children.
         out: where the status lines go.
@@ -84,13 +85,14 @@ class Pipeline:
     def run(self, poll: float = 0.2) -> int:
         """Run what is not finished. Returns 0, 1 after a failure, 128 + n after signal n."""
         before = {number: signal.signal(number, self._on_signal) for number in _STOPS}
-        last_line, changed = time.monotonic(), True
+        last_line, last_change, changed = time.monotonic(), 0.0, True
         try:
             while len(self.prints) < len(self.steps):
                 if changed:
                     self._start_ready()
-                    if self.on_change:
-                        self.on_change(self)
+                if self.on_change and (changed or time.monotonic() - last_change > REFRESH):
+                    self.on_change(self)
+                    last_change = time.monotonic()
                 if self.running and not self.failure:
                     youngest = min(run.elapsed for run in self.running.values())
                     time.sleep(min(poll, 0.02 + youngest / 10))
@@ -179,7 +181,7 @@ class Pipeline:
     def _start_ready(self) -> None:
         config_digest.cache_clear()  # a config edited meanwhile counts as it is now
         load_config.cache_clear()
-        kept, again, name = 0, True, ""
+        count, again, name = 0, True, ""
         try:
             while again:  # a kept step may free others, which may be finished as well
                 again = False
@@ -189,9 +191,9 @@ class Pipeline:
                 for name, (verdict, _, _) in ready.items():
                     if verdict == "finished":
                         self.keep(self.by_name[name])
-                        kept, again = kept + 1, True
-            if kept:
-                steps = "1 finished step" if kept == 1 else f"{kept} finished steps"
+                        count, again = count + 1, True
+            if count:
+                steps = "1 finished step" if count == 1 else f"{count} finished steps"
                 self._say(f"[{len(self.prints)}/{len(self.steps)}] kept {steps}")
             if ready and not self.announced:
                 self.announced = True

@@ -143,7 +143,7 @@ def test_what_a_backbone_was_pretrained_with_goes_into_its_tasks_alone(repositor
     assert "a.scale" not in repository.step("pretrain-next")["command"]
 
 
-def test_a_stage_of_a_pretraining_is_an_initialisation(repository):
+def test_a_stage_of_a_pretraining_is_an_initialization(repository):
     path = repository.root / "configs/mae.py"
     path.write_text(path.read_text() + "stages = [dict(name='one'), dict(teacher='one')]\n")
     repository.edit('inits = ["random", "mae"]', 'inits = ["mae-one", "mae-stage1"]')
@@ -182,8 +182,8 @@ def test_a_dry_run_lists_the_steps_and_runs_none(repository):
 def test_tasks_share_the_configs_grid_and_options(repository):
     shared = "grid = [dict(lr=1e-2)]\ngrid_keys = dict(lr='lr')\noptions = {'a.b': 3}"
     repository.edit("grid = [dict(lr=1e-3), dict(lr=1e-2)]", shared)
-    repository.edit("grid=grid, grid_keys=dict(lr=\"lr\")", "options={'c': 4}")
-    repository.edit("grid=grid[:1], grid_keys=dict(lr=\"lr\")", "grid=[dict(lr=1e-1)]")
+    repository.edit('grid=grid, grid_keys=dict(lr="lr")', "options={'c': 4}")
+    repository.edit('grid=grid[:1], grid_keys=dict(lr="lr")', "grid=[dict(lr=1e-1)]")
     assert repository.run("--seeds", "0")[0] == 0
     semseg = repository.step("semseg-mae-lr0.01-seed0")["command"]
     assert semseg.endswith("--cfg-options a.b=3 c=4 randomness.seed=0 lr=0.01")
@@ -208,7 +208,7 @@ def test_the_demos_differ_in_size_alone():
         assert set(small.config["estimate"]) == kinds == {step.kind for step in full.steps}
 
 
-def test_some_tasks_and_initialisations_with_what_they_need(repository):
+def test_some_tasks_and_initializations_with_what_they_need(repository):
     second_pretraining(repository, 'after=["mae"]')
     repository.edit('inits = ["next"]', 'inits = ["random", "mae", "next"]')
 

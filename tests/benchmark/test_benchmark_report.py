@@ -250,7 +250,7 @@ def test_masked_patches_are_grey_and_the_others_untouched():
     assert (shown[2:] == image[2:]).all() and (shown[:2, 2:] == image[:2, 2:]).all()
 
 
-def test_features_are_drawn_in_the_targets_colours():
+def test_features_are_drawn_in_the_targets_colors():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(2, 4, 5))
     shown = {"input": rng.random((2, 3, 8, 8)), "target": target, "prediction": target.copy()}
@@ -270,7 +270,7 @@ def test_relations_are_drawn_as_the_features_of_their_queries():
     assert all((truth == guess).all() for _, truth, guess in drawn)
 
 
-def test_overlays_have_the_classes_colours_and_a_readable_size(tmp_path):
+def test_overlays_have_the_classes_colors_and_a_readable_size(tmp_path):
     image = np.zeros((50, 60, 3), np.uint8)
     labels = np.full((50, 60), 255)
     labels[:25] = 1
@@ -278,7 +278,7 @@ def test_overlays_have_the_classes_colours_and_a_readable_size(tmp_path):
     shown = pictures.overlay_labels(image, labels, colors)
     assert min(shown.shape[:2]) >= 192
     assert np.abs(shown[0, 0] - 0.7 * colors[1]).max() <= 1
-    assert len(set(shown[-1, -1].tolist())) == 1  # not labelled: grey
+    assert len(set(shown[-1, -1].tolist())) == 1  # not labeled: grey
     boxes = np.array([[10.0, 10.0, 30.0, 30.0]])
     masks = np.zeros((1, 50, 60), bool)
     masks[0, 15:20, 15:20] = True
