@@ -16,6 +16,8 @@ from types import ModuleType
 
 OLD_NAMES = {
     "mimseg.algorithms.outputs": "mimseg.outputs",
+    "mimseg.checkpoints.shape": "mimseg.checkpoints.vit_shape",
+    "mimseg.checkpoints.whole": "mimseg.checkpoints.loader",
     "mimseg.teachers.hub": "mimseg.teachers.weights",
     "mimseg.datasets": "mimseg.data",
     "mimseg.datasets.views": "mimseg.data.views",

@@ -16,8 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
-from mimseg.checkpoints.loader import weights_in
-from mimseg.checkpoints.whole import load_start, load_whole
+from mimseg.checkpoints.loader import load_start, load_whole, weights_in
 from mimseg.engine.compile import check_compile, compile_networks
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
@@ -143,11 +142,10 @@ def test(
     if tta:
         use_tta(cfg)
     path = resolve_checkpoint(checkpoint, "checkpoint")
-    state = read_checkpoint(path, trust)
+    weights = weights_in(read_checkpoint(path, trust), str(path), "checkpoint")
     cfg.load_from, cfg.resume = None, False  # the Runner would load that over the checkpoint
     runner = build_runner(cfg)
     fix = "test a checkpoint that this config trained"
-    weights = state.get("state_dict", state)
     load_whole(_bare(runner.model), weights, str(path), "checkpoint", fix)
     device = next(runner.model.parameters()).device.type
     with report_unknown_types(), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):

@@ -15,9 +15,8 @@ from torch import nn
 
 from mimseg import __version__
 from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
-from mimseg.checkpoints.loader import load_backbone, weights_in
-from mimseg.checkpoints.report import shorten
-from mimseg.checkpoints.whole import load_whole
+from mimseg.checkpoints.loader import load_backbone, load_whole, weights_in
+from mimseg.checkpoints.names import shorten
 from mimseg.engine.prepare import check_types
 from mimseg.errors import UserError, report_unknown_types
 from mimseg.export.kinds import PARTS, choose

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mimseg.analysis.main import main
 from mimseg.analysis.measure import measure, query_indices
 from mimseg.analysis.teachers import build_student, build_teacher, load_teacher, read_teachers
+from mimseg.cli.analyze import main
 from mimseg.errors import UserError
 from mimseg.outputs import Needs
 

@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from dev.methods.measure import measure
 from dev.methods.table import build_small
 from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.loader import load_whole, weights_in
 from mimseg.data.checks.folder import check_folder, walk_files
 from mimseg.engine.prepare import prepare_work_dir
 from mimseg.engine.run import train
@@ -50,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args(argv)
-    given = (args.config, args.work_dir, args.data, args.steps, args.seed, args.resume)
-    return exit_code(lambda: run(*given))
+    options = (args.config, args.work_dir, args.data, args.steps, args.seed, args.resume)
+    return exit_code(lambda: run(*options))
 
 
 def run(config: Path, work_dir: Path, data: Path, steps: int, seed: int, resume: bool) -> None:
@@ -69,14 +70,15 @@ def run(config: Path, work_dir: Path, data: Path, steps: int, seed: int, resume:
     _seed(seed)
     model = build_small(last)
     model.init_weights()
-    state = read_checkpoint(resolve_checkpoint(last.work_dir))
-    model.load_state_dict(state.get("state_dict", state))
+    path = resolve_checkpoint(last.work_dir, "--work-dir")
+    weights = weights_in(read_checkpoint(path), path, "--work-dir")
+    load_whole(model, weights, path, "--work-dir", "train again in another --work-dir")
     stages = [
-        dict(name=name, steps=own.train_cfg.max_iters) for name, own in stages_of(cfg).items()
+        dict(name=name, steps=stage.train_cfg.max_iters) for name, stage in stages_of(cfg).items()
     ]
-    found = dict(steps=steps, stages=stages, seed=seed, images=images, size=SIZE)
-    found["held_out"] = measure(model, held_out(last, work_dir, seed))
-    write_json(work_dir / RESULT, found)
+    result = dict(steps=steps, stages=stages, seed=seed, images=images, size=SIZE)
+    result["held_out"] = measure(model, held_out(last, work_dir, seed))
+    write_json(work_dir / RESULT, result)
 
 
 def split(data: Path, work_dir: Path) -> dict[str, int]:
