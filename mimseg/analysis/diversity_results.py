@@ -10,7 +10,7 @@ import numpy as np
 
 from mimseg.analysis.measure import Measured
 from mimseg.errors import UserError
-from mimseg.files import read_json, write_json
+from mimseg.files import read_json, replacing, write_json
 
 NAME = "token_diversity.json"
 DEFINITION = (
@@ -90,12 +90,9 @@ class DiversityResults:
         while self._stale:
             self._stale.pop().unlink(missing_ok=True)
         path = self._maps(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
         maps = np.asarray(found.maps, np.float32)
-        with open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, shown=np.asarray(found.shown, int), maps=maps, own=found.own.numpy())
-        temporary.replace(path)
         values = {"raw": found.raw.double(), "layer_norm": found.layer_norm.double()}
         self.teachers[name] = {
             "config": _plain(config),

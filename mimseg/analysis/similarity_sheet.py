@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mimseg.analysis.measure import QUERIES
+from mimseg.files import replacing
 
 COLOR = "#ff3355"
 CELL = 1.7  # inches
@@ -73,6 +73,5 @@ def draw_sheet(path: Path, title: str, image: np.ndarray, columns: Sequence[Colu
         bar.set_label("cosine similarity to the query, raw tokens", fontsize=8)
         bar.ax.tick_params(labelsize=8)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    canvas.print_png(temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        canvas.print_png(temporary)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from mimseg.checkpoints.loader import weights_in
 from mimseg.checkpoints.recognise import Found, not_recognised, recognise
 from mimseg.checkpoints.vit_shape import shape_of
 from mimseg.errors import UserError
+from mimseg.files import replacing
 
 _SUFFIXES = (".pth", ".safetensors")
 
@@ -112,28 +112,24 @@ def resize_patches(state: dict[str, Tensor], size: int) -> None:
 
 
 def write_weights(out: Path, weights: dict[str, Tensor], container: bool = False) -> None:
-    """Write tensors by way of a temporary name, so that a kill leaves no half file.
+    """Write tensors to a file, atomically.
 
     Args:
         container: in a `.pth`, put them under "state_dict", as mmengine does.
     """
     weights = {name: value.contiguous() for name, value in weights.items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        if out.suffix == ".safetensors":
-            from safetensors.torch import save_file
+        with replacing(out) as temporary:
+            if out.suffix == ".safetensors":
+                from safetensors.torch import save_file
 
-            save_file(weights, temporary, metadata={"format": "pt"})
-        else:
-            torch.save({"meta": {}, "state_dict": weights} if container else weights, temporary)
-        os.replace(temporary, out)
+                save_file(weights, temporary, metadata={"format": "pt"})
+            else:
+                torch.save({"meta": {}, "state_dict": weights} if container else weights, temporary)
     except OSError as error:
         raise UserError(
             "OUT", str(out), expected=f"a file that can be written ({error})"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_out(out: Path, force: bool) -> None:

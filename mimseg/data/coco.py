@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from faster_coco_eval.core import mask as rle
 
+from mimseg.files import write_text
+
 
 def instance(category_id: int, mask: np.ndarray) -> dict:
     """Return the annotation of one object, without its ids.
@@ -58,8 +60,5 @@ def document(
 
 
 def write(path: Path, content: dict) -> None:
-    """Write a document, under a temporary name until it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, separators=(",", ":")))
-    partial.replace(path)
+    """Write a document, atomically."""
+    write_text(path, json.dumps(content, separators=(",", ":")))

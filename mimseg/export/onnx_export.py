@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from mimseg.errors import UserError
 from mimseg.export.check import compare
 from mimseg.export.pooling import free_pools
+from mimseg.files import replacing
 
 OPSETS = range(18, 24)  # torch's exporter writes 18 and converts it to those above
 INSTALL = "pip install onnx onnxscript onnxruntime"
@@ -36,7 +36,7 @@ def export_onnx(
     least: int = 1,
     facts: dict[str, str] | None = None,
 ) -> float | None:
-    """Write a module to a file, checked with onnxruntime before it stands in its place.
+    """Write a module to a file, checked with onnxruntime before it is moved to its place.
 
     The graph is torch.export's, which refuses a model whose course depends on a size that was
     declared free. The older TorchScript exporter would take the example's size for granted; it
@@ -71,11 +71,13 @@ def export_onnx(
         path = Path(folder) / out.name
         program.save(path)
         difference = compare(path, cases)
-        data = f"{out.name}.data"
-        out.with_name(data).unlink(missing_ok=True)
-        for name in (data, out.name):
-            if (Path(folder) / name).exists():
-                os.replace(Path(folder) / name, out.with_name(name))
+        data = path.with_name(f"{out.name}.data")
+        with_data = data.exists()
+        for file in (data, path) if with_data else (path,):
+            with replacing(out.with_name(file.name)) as temporary:
+                file.replace(temporary)
+        if not with_data:  # what an earlier, larger model left
+            out.with_name(data.name).unlink(missing_ok=True)
     return difference
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from mimseg.engine.stages import stage_configs
 from mimseg.errors import UserError
-from mimseg.files import write_text
+from mimseg.files import read_section, replace_section
 from mimseg.recipes.describe import describe
 from mimseg.recipes.methods import Method, find_methods
 from mimseg.registry import MODELS
@@ -153,14 +153,9 @@ def write_table(path: Path, table: str) -> None:
     Raises:
         UserError: the file has no markers.
     """
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if BEGIN not in text or END not in text:
-        raise UserError(str(path), None, expected=f"the markers {BEGIN} and {END}", fix="add them")
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-    write_text(path, f"{before}{BEGIN}\n\n{table}\n\n{after}")
+    replace_section(path, BEGIN, END, table)
 
 
 def read_table(path: Path) -> str:
-    """What stands between a Markdown file's markers."""
-    text = path.read_text(encoding="utf-8")
-    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip()
+    """The table between a Markdown file's markers."""
+    return read_section(path, BEGIN, END)
