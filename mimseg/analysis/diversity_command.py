@@ -18,9 +18,7 @@ from mimseg.analysis.teachers import (
     read_teachers,
 )
 from mimseg.errors import UserError
-from mimseg.pipeline.progress import clock
-
-EVERY = 2.0  # seconds between two lines of progress
+from mimseg.progress import Progress
 
 
 def run(args: argparse.Namespace) -> None:
@@ -76,7 +74,7 @@ def _measure_all(
     student = build_student(student_cfg)
     for name, cfg in todo.items():  # mistakes in any of them are told before the first is measured
         build_teacher(name, cfg, student)
-    progress = Progress(len(images), len(todo))
+    progress = Progress(len(images), "images", parts=len(todo))
     for number, (name, cfg) in enumerate(todo.items()):
         start = time.monotonic()
         torch.manual_seed(args.seed)
@@ -84,7 +82,7 @@ def _measure_all(
         load_teacher(name, teacher, student, args.seed)
         batches = images.batches(args.batch_size, args.workers)
         progress.start(number, name)
-        found = measure(name, teacher, layer, batches, shown, device, progress.tell)
+        found = measure(name, teacher, layer, batches, shown, device, progress.update)
         facts = dict(
             layer=layer,
             parameters=sum(p.numel() for p in teacher.parameters()),
@@ -111,31 +109,3 @@ def _draw(results: DiversityResults, images: FolderImages, shown: list[int]) -> 
             draw_sheet(path, images.names[index], image, columns)
             drawn += 1
     return drawn
-
-
-class Progress:
-    """Tells how far a measurement of several teachers is, and for how long it still runs.
-
-    Args:
-        images: number of images.
-        teachers: number of teachers.
-    """
-
-    def __init__(self, images: int, teachers: int) -> None:
-        self.images, self.teachers = images, teachers
-        self.begin = self.told = time.monotonic()
-        self.number, self.name = 0, ""
-
-    def start(self, number: int, name: str) -> None:
-        self.number, self.name = number, name
-
-    def tell(self, done: int) -> None:
-        """Print a line, unless the last one is less than two seconds old."""
-        now = time.monotonic()
-        if now - self.told < EVERY and done < self.images:
-            return
-        self.told = now
-        share = (self.number + done / self.images) / self.teachers
-        left = clock((now - self.begin) * (1 - share) / share)
-        where = f"[{self.number + 1}/{self.teachers}] {self.name}"
-        print(f"{where}: {done}/{self.images} images, {left} left", flush=True)

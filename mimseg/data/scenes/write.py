@@ -17,7 +17,6 @@ import ast
 import json
 import multiprocessing
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from functools import partial
@@ -30,6 +29,7 @@ from mimseg.data import coco as coco_format
 from mimseg.data.scenes.draw import SceneConfig, draw_scene
 from mimseg.data.scenes.parts import CLASSES, PALETTE, STUFF, THINGS
 from mimseg.errors import UserError
+from mimseg.progress import Progress
 
 # split -> (number in the seed, image folder, name in COCO's file)
 SPLITS = {
@@ -97,25 +97,19 @@ def _draw_all(
                 (root / folder.replace("images", "annotations")).mkdir(parents=True)
         starts = range(0, count, CHUNK)
         jobs += [(split, range(start, min(count, start + CHUNK))) for start in starts]
-    found: dict[str, list] = {split: [] for split in counts}
-    total, done, begin = sum(counts.values()), 0, time.monotonic()
-    told = begin
+    annotations: dict[str, list] = {split: [] for split in counts}
+    progress = Progress(sum(counts.values()), "images", "scenes")
     results = _results(partial(_write_chunk, root, config, seed), jobs, workers)
     for (split, indices), result in zip(jobs, results, strict=True):
-        found[split] += result
-        done += len(indices)
-        now = time.monotonic()
-        if now - told > 2 or (done == total and now - begin > 2):
-            told, rate = now, done / (now - begin)
-            left = (total - done) / rate
-            print(f"scenes: {done}/{total}, {rate:.0f} a second, {left:.0f} s left", flush=True)
+        annotations[split] += result
+        progress.update(progress.done + len(indices))
     categories = dict(enumerate(THINGS, 1))
     for split, count in counts.items():
         name = SPLITS[split][2]
         if name and count:
             images = [(f"scene_{i:06d}.jpg", config.size, config.size) for i in range(count)]
             path = root / "annotations" / f"instances_{name}.json"
-            coco_format.write(path, coco_format.document(images, found[split], categories))
+            coco_format.write(path, coco_format.document(images, annotations[split], categories))
 
 
 def write_scenes(
