@@ -7,16 +7,15 @@ import time
 
 import torch
 
-from mimseg.analysis.diversity_results import DEFINITION, NAME, DiversityResults
 from mimseg.analysis.images import FolderImages
-from mimseg.analysis.measure import QUERIES, measure
-from mimseg.analysis.similarity_sheet import Column, draw_sheet
+from mimseg.analysis.results import DEFINITION, NAME, Column, DiversityResults, draw_sheet
 from mimseg.analysis.teachers import (
     build_student,
     build_teacher,
     load_teacher,
     read_teachers,
 )
+from mimseg.analysis.token_diversity import QUERIES, measure
 from mimseg.errors import UserError
 from mimseg.progress import Progress
 
@@ -47,17 +46,17 @@ def run(args: argparse.Namespace) -> None:
         queries=QUERIES,
     )
     results = DiversityResults(args.out, settings, args.force)
-    kept = [name for name, cfg in teachers.items() if results.has(name, cfg)]
-    if kept:
-        print(f"kept from an earlier run in {args.out}: {', '.join(kept)} (--force measures again)")
-    todo = {name: cfg for name, cfg in teachers.items() if name not in kept}
+    todo = {name: cfg for name, cfg in teachers.items() if not results.has(name, cfg)}
+    if finished := [name for name in teachers if name not in todo]:
+        names = ", ".join(finished)
+        print(f"kept from an earlier run in {args.out}: {names} (--force measures again)")
     if todo:
         _measure_all(todo, student_cfg, images, shown, device, results, args)
     print(f"\nToken diversity: {DEFINITION}\n")
     print(results.table(), flush=True)
     drawn = _draw(results, images, shown)
     print(
-        f"\nResults: {args.out / NAME}; pictures: {drawn}, similarity_N.png beside it", flush=True
+        f"\nResults: {args.out / NAME}; pictures: {drawn}, similarity_N.png next to it", flush=True
     )
 
 
@@ -72,7 +71,7 @@ def _measure_all(
 ) -> None:
     torch.manual_seed(args.seed)
     student = build_student(student_cfg)
-    for name, cfg in todo.items():  # mistakes in any of them are told before the first is measured
+    for name, cfg in todo.items():  # report a mistake in any of them before the first is measured
         build_teacher(name, cfg, student)
     progress = Progress(len(images), "images", parts=len(todo))
     for number, (name, cfg) in enumerate(todo.items()):
@@ -82,16 +81,16 @@ def _measure_all(
         load_teacher(name, teacher, student, args.seed)
         batches = images.batches(args.batch_size, args.workers)
         progress.start(number, name)
-        found = measure(name, teacher, layer, batches, shown, device, progress.update)
+        measurement = measure(name, teacher, layer, batches, shown, device, progress.update)
         facts = dict(
             layer=layer,
             parameters=sum(p.numel() for p in teacher.parameters()),
             sha256=teacher.fingerprint(),
             seconds=round(time.monotonic() - start, 1),
         )
-        results.add(name, cfg, found, facts)
-        if len(found.raw) < len(images):
-            print(f"{name}: {len(images) - len(found.raw)} images did not open", flush=True)
+        results.add(name, cfg, measurement, facts)
+        if len(measurement.raw) < len(images):
+            print(f"{name}: {len(images) - len(measurement.raw)} images did not open", flush=True)
 
 
 def _draw(results: DiversityResults, images: FolderImages, shown: list[int]) -> int:
@@ -99,9 +98,9 @@ def _draw(results: DiversityResults, images: FolderImages, shown: list[int]) -> 
     for number, index in enumerate(shown, 1):
         columns = []
         for name in results.ranking():
-            found = results.maps(name, index)
-            if found is not None:
-                columns.append(Column(name, found[1], found[0]))
+            if entry := results.maps(name, index):
+                maps, diversity = entry
+                columns.append(Column(name, diversity, maps))
         pixels = images[index][1]
         if columns and pixels is not None:
             path = results.out / f"similarity_{number}.png"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mimseg.analysis.measure import measure, query_indices
 from mimseg.analysis.teachers import build_student, build_teacher, load_teacher, read_teachers
+from mimseg.analysis.token_diversity import measure, query_indices
 from mimseg.cli.analyze import main
 from mimseg.errors import UserError
 from mimseg.outputs import Needs
@@ -101,14 +101,14 @@ def test_nothing_is_overwritten_silently(folder, capsys):
 
 
 def test_a_killed_run_goes_on(folder, capsys, monkeypatch):
-    from mimseg.analysis import diversity_command
+    from mimseg.analysis import diversity
 
     def killed(name, *args):
         if name == "first":
             raise KeyboardInterrupt
         return measure(name, *args)
 
-    monkeypatch.setattr(diversity_command, "measure", killed)
+    monkeypatch.setattr(diversity, "measure", killed)
     assert run(folder) == 130
     assert set(results(folder)["teachers"]) == {"pixels", "vit"}
     monkeypatch.undo()
