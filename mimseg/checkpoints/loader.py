@@ -75,6 +75,30 @@ def load_backbone(
     """
     path = resolve_checkpoint(source, key)
     weights = weights_in(read_checkpoint(path, trust, key=key), path, key)
+    report = load_weights(module, weights, path, key=key, extra_layers=extra_layers)
+    level = logging.WARNING if report.pretrained or report.heads else logging.INFO
+    print_log(str(report), logger or "current", level)
+    return report
+
+
+def load_weights(
+    module: nn.Module,
+    weights: dict[str, Tensor],
+    path: str,
+    *,
+    key: str = "--init",
+    extra_layers: bool = False,
+) -> BackboneReport:
+    """Load a backbone from a checkpoint's tensors, as `load_backbone` does, and log nothing.
+
+    Args:
+        module, key, extra_layers: as of `load_backbone`.
+        weights: the tensors by the file's names.
+        path: the file that they come from, for messages.
+
+    Raises:
+        UserError: see `load_backbone`.
+    """
     model_state = dict(module.state_dict())
     found = _find_backbone(weights, model_state, path, key)
     state, prefix = found.state, found.prefix
@@ -101,7 +125,10 @@ def load_backbone(
         _require_all(match, prefix, pretrained, key, path)
 
     module.load_state_dict({name: state[name] for name in match.matched}, strict=False)
-    report = BackboneReport(
+    telling = (*_TELLING, *_ESSENTIAL, "rel_pos_bias")
+    changed = [name for name in match.missing if name.startswith(_TELLING)] + strange
+    changed += [name for name in match.unexpected if name.startswith(telling)]
+    return BackboneReport(
         "backbone",
         path,
         match,
@@ -110,14 +137,8 @@ def load_backbone(
         outside=len(found.left_out),
         family="" if found.family is None else str(found.family),
         heads=tuple(dense_heads(weights)),
+        pretrained=pretrained if changed else "",
     )
-    telling = (*_TELLING, *_ESSENTIAL, "rel_pos_bias")
-    changed = [name for name in match.missing if name.startswith(_TELLING)] + strange
-    changed += [name for name in match.unexpected if name.startswith(telling)]
-    text = f"{report}\n  it was pretrained as {pretrained}" if changed else str(report)
-    level = logging.WARNING if changed or report.heads else logging.INFO
-    print_log(text, logger or "current", level)
-    return report
 
 
 def load_whole(

@@ -73,12 +73,14 @@ class BackboneReport(LoadReport):
         outside: how many tensors of the file belong to other modules (heads, necks, teachers).
         family: what the file was recognised as, where its names are not ours.
         heads: the detector's or segmentor's heads in the file, which say that it was fine-tuned.
+        pretrained: what the file's backbone was built as, where the module differs from it.
     """
 
     prefix: str = ""
     outside: int = 0
     family: str = ""
     heads: tuple[str, ...] = ()
+    pretrained: str = ""
 
     def counts(self) -> dict[str, dict[str, int]]:
         """{group: {"matched": n, "resized": n, "missing": n, "unexpected": n}}."""
@@ -108,6 +110,8 @@ class BackboneReport(LoadReport):
                 f"continue with the whole model, set load_from={self.source} in its place; to "
                 "start from pretraining alone, name the pretraining's checkpoint"
             )
+        if self.pretrained:
+            lines.append(f"  it was pretrained as {self.pretrained}")
         return "\n".join(lines)
 
 

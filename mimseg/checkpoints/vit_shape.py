@@ -1,4 +1,4 @@
-"""Infers the options of a ViT from its weights."""
+"""What the weights of a ViT tell of the options that it was built with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mimseg.checkpoints.names import layer_indices
+from mimseg.checkpoints.report import layer_indices
 from mimseg.layers.relative_position import CLS_ROWS
 
 _TABLE = "relative_position_bias_table"
@@ -14,12 +14,12 @@ _TABLE = "relative_position_bias_table"
 
 @dataclass(frozen=True)
 class Shape:
-    """The options of a ViT that its weights show; None where they do not.
+    """The options of a ViT, as far as its weights tell; None where they do not.
 
     Args:
         width, depth, hidden, patch, channels: sizes.
         side: side of the square grid that its position tables were made for.
-        heads: number of heads, which only relative position tables show.
+        heads: head count, which only relative position tables tell.
         cls, pos_embed, mask_token, bias, norm: whether it has these; `bias` that of the qkv layer.
         gamma: the first layer scale's mean size, above 0; None without one.
         tables: "none", "shared" or "per_block" relative position tables.
@@ -46,7 +46,7 @@ class Shape:
 
     def options(self) -> dict:
         """Those of `mimseg.ViT`, the arch's sizes and defaults left out."""
-        options = {
+        found = {
             "patch_size": self.patch,
             "img_size": self.img_size,
             "in_channels": None if self.channels == 3 else self.channels,
@@ -58,7 +58,7 @@ class Shape:
             "with_cls_token": None if self.cls else False,
             "final_norm": None if self.norm else False,
         }
-        return {name: value for name, value in options.items() if value is not None}
+        return {name: value for name, value in found.items() if value is not None}
 
     def __str__(self) -> str:
         text = ", ".join(f"{name}={value!r}" for name, value in self.options().items())
@@ -68,8 +68,8 @@ class Shape:
 def shape_of(state: dict[str, Tensor]) -> Shape:
     """The shape of a ViT from its weights in our names, "layers.0.ln1.weight"."""
     width, channels, _, patch = state["patch_embed.projection.weight"].shape
-    first, shared = f"layers.0.attn.{_TABLE}", f"rel_pos_bias.{_TABLE}"
-    table = state.get(first, state.get(shared))
+    own, shared = f"layers.0.attn.{_TABLE}", f"rel_pos_bias.{_TABLE}"
+    table = state.get(own, state.get(shared))
     pos, gamma = state.get("pos_embed"), state.get("layers.0.attn.gamma1.weight")
     side = None
     if pos is not None:
@@ -90,7 +90,7 @@ def shape_of(state: dict[str, Tensor]) -> Shape:
         bias="layers.0.attn.qkv.bias" in state,
         norm="ln1.weight" in state,
         gamma=None if gamma is None else float(f"{float(gamma.abs().mean()):.2g}") or 1e-6,
-        tables="per_block" if first in state else "shared" if shared in state else "none",
+        tables="per_block" if own in state else "shared" if shared in state else "none",
     )
 
 
