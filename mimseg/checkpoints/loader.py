@@ -154,7 +154,7 @@ def load_whole(
         fix: what to do where they do not fit.
 
     Returns:
-        The report, which is also logged.
+        The report, which is also logged where the weights have more than the model.
 
     Raises:
         UserError: a tensor is missing, has another shape, or is not finite.
@@ -165,7 +165,10 @@ def load_whole(
     if lost := match.missing:
         expected = f"every tensor of the model; {len(lost)} are missing, the first {lost[0]}"
         raise UserError(key, path, expected=expected, fix=fix)
-    return _log(LoadReport("model", f"{path} ({key})", match, resized=tuple(match.shapes)))
+    report = LoadReport("model", f"{path} ({key})", match, resized=tuple(match.shapes))
+    if not report.complete:
+        print_log(str(report), "current", logging.WARNING)
+    return report
 
 
 def load_start(model: nn.Module, weights: Mapping[str, Tensor], path: str, key: str) -> LoadReport:
@@ -199,7 +202,9 @@ def load_start(model: nn.Module, weights: Mapping[str, Tensor], path: str, key: 
     _load(model, fitting, match, "a backbone of the model's shapes", path, key, fix)
     resized = tuple(name for name in match.shapes if name not in initial)
     report = LoadReport("model", f"{path} ({key})", match, resized, tuple(sorted(initial)))
-    return _log(report)
+    level = logging.INFO if report.complete else logging.WARNING
+    print_log(str(report), "current", level)
+    return report
 
 
 def weights_in(checkpoint: dict, path: str, key: str) -> dict[str, Tensor]:
@@ -233,11 +238,6 @@ def _load(
         reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
         raise UserError(key, path, expected=f"{expected} ({reason})", fix=fix) from error
     return replace(match, missing=tuple(missing))
-
-
-def _log(report: LoadReport) -> LoadReport:
-    print_log(str(report), "current", logging.INFO if report.complete else logging.WARNING)
-    return report
 
 
 def _find_backbone(

@@ -1,4 +1,4 @@
-"""A torch module as an ONNX file."""
+"""Writes a torch module to an ONNX file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch.export import Dim
 from torch.nn.modules.module import register_module_forward_hook
 
 from mimseg.errors import UserError
-from mimseg.export.check import compare
+from mimseg.export.check import largest_difference
 from mimseg.export.pooling import free_pools
 from mimseg.files import replacing
 
 OPSETS = range(18, 24)  # torch's exporter writes 18 and converts it to those above
 INSTALL = "pip install onnx onnxscript onnxruntime"
 _ROOT = "mimseg."
-_OFF = (64, 32)  # a traced side that differs from the other is not taken to be always the same
+_OFF = (64, 32)  # two different sides, or torch would take height and width for one size
 
 
 def export_onnx(
@@ -38,13 +38,13 @@ def export_onnx(
 ) -> float | None:
     """Write a module to a file, checked with onnxruntime before it is moved to its place.
 
-    The graph is torch.export's, which refuses a model whose course depends on a size that was
-    declared free. The older TorchScript exporter would take the example's size for granted; it
-    also knows adaptive pooling only where the bins divide the map.
+    The graph is torch.export's, which refuses a model whose computation depends on a size that
+    was declared free. The older TorchScript exporter would fix the example's size; it also knows
+    adaptive pooling only where the bins divide the map.
 
     Args:
         module: in eval mode, images (B, C, H, W) -> a tuple of tensors.
-        out: a `.onnx` file; weights of more than 2 GB go into a `.onnx.data` beside it.
+        out: a `.onnx` file; weights of more than 2 GB go into a `.onnx.data` next to it.
         cases: pairs of images and the module's outputs, to check the file with. The first one's
             channels and size are the example's.
         names: of the outputs.
@@ -54,7 +54,7 @@ def export_onnx(
         facts: written into the file's metadata.
 
     Returns:
-        See `compare`.
+        See `largest_difference`.
 
     Raises:
         UserError: onnxscript is missing, torch cannot export the module (for any size), or the
@@ -70,7 +70,7 @@ def export_onnx(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         path = Path(folder) / out.name
         program.save(path)
-        difference = compare(path, cases)
+        difference = largest_difference(path, cases)
         data = path.with_name(f"{out.name}.data")
         with_data = data.exists()
         for file in (data, path) if with_data else (path,):
@@ -122,7 +122,7 @@ def _program(
 def _plain_memory() -> Iterator[None]:
     """Lay out every map that a module gives in the plain order.
 
-    Of others, torch asks how their strides divide, which it cannot tell of free sizes.
+    For other orders torch asks how the strides divide, which free sizes do not say.
     """
 
     def lay_out(module: nn.Module, inputs: tuple, output: object) -> Tensor | None:

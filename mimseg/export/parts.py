@@ -1,4 +1,4 @@
-"""What of a config's model is exported: its logits, or its backbone's maps."""
+"""Chooses the part of a model to export: its logits, or its backbone's maps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mimseg.errors import UserError
 
-# an ancestor of the config's model class -> what the config offers, the default first
+# an ancestor of the config's model class -> the parts it offers, the default first
 _OFFERS = {
     "BaseClassifier": ("classifier", "features"),
     "BaseSegmentor": ("segmentor", "features"),
@@ -46,8 +46,8 @@ _AXES = {  # what the outputs' axes must be
 }
 
 
-def choose(asked: str, model_type: type) -> str:
-    """What to export of a model of this class.
+def choose_part(asked: str, model_type: type) -> str:
+    """The part to export of a model of this class.
 
     Raises:
         UserError: the class does not offer it; or it is a detector, and nothing was asked for.
@@ -59,15 +59,14 @@ def choose(asked: str, model_type: type) -> str:
             "--what",
             asked,
             expected=f"a classifier, a segmentor or a backbone; {model_type.__name__} is a "
-            "detector, whose "
-            "boxes are not exported",
+            "detector, whose boxes are not exported",
             fix="--what features exports its backbone",
         )
     if asked == "auto":
         return offers[0]
     if asked not in offers:
-        told = " or ".join(repr(name) for name in offers)
-        raise UserError("--what", asked, expected=f"{told} of a {model_type.__name__}")
+        names = " or ".join(repr(name) for name in offers)
+        raise UserError("--what", asked, expected=f"{names} of a {model_type.__name__}")
     return asked
 
 
@@ -80,10 +79,10 @@ def output_names(what: str, outputs: tuple[Tensor, ...]) -> tuple[str, ...]:
     name, axes = _AXES[what]
     wrong = [f for f in outputs if not isinstance(f, Tensor) or f.ndim != len(axes)]
     if wrong or not outputs or (what != "features" and len(outputs) > 1):
-        found = [tuple(o.shape) if isinstance(o, Tensor) else type(o).__name__ for o in outputs]
+        shapes = [tuple(o.shape) if isinstance(o, Tensor) else type(o).__name__ for o in outputs]
         raise UserError(
             "model",
-            found,
+            shapes,
             expected=f"{name} ({', '.join(axes)})",
             fix="another --what, or the backbone's option for feature maps",
         )

@@ -1,4 +1,4 @@
-"""What is exported, from a config and a checkpoint."""
+"""Builds the model to export from a config, with the weights of a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mimseg.checkpoints.loader import load_backbone, load_whole, weights_in
 from mimseg.checkpoints.names import shorten
 from mimseg.engine.prepare import check_types
 from mimseg.errors import UserError, report_unknown_types
-from mimseg.export.kinds import PARTS, choose
+from mimseg.export.parts import PARTS, choose_part
 from mimseg.export.preprocessing import Preprocessing
 from mimseg.registry import MODELS
 
@@ -27,17 +27,17 @@ _KEY = "CHECKPOINT"
 
 
 @dataclass(frozen=True)
-class Source:
-    """What is exported.
+class ExportedModel:
+    """The model to export and what its file says of it.
 
     Attributes:
         module: in eval mode, images (B, C, H, W) -> a tuple of tensors.
         what: "classifier", "features" or "segmentor".
-        preprocessing: of its images.
-        size: (H, W) that the config says, or None.
+        preprocessing: that of its images.
+        size: (H, W) of the config, or None.
         in_channels: C.
         least: the smallest side that a file for any size takes: four patches.
-        facts: what to write into the file.
+        facts: the file's metadata.
     """
 
     module: nn.Module
@@ -49,7 +49,9 @@ class Source:
     facts: dict[str, str]
 
     @classmethod
-    def read(cls, cfg: Config, checkpoint: str, what: str = "auto", trust: bool = False) -> Source:
+    def build(
+        cls, cfg: Config, checkpoint: str, what: str = "auto", trust: bool = False
+    ) -> ExportedModel:
         """Build what is asked for, and load its weights.
 
         Args:
@@ -68,7 +70,7 @@ class Source:
         DefaultScope.get_instance(f"export {id(cfg)}", scope_name=scope)
         with MODELS.switch_scope_and_registry(scope) as registry:
             model_type = _get(registry, cfg.model, "model")
-            what = choose(what, model_type)
+            what = choose_part(what, model_type)
             backbone = copy.deepcopy(cfg.model.get("backbone", cfg.model))
             if what == "features":
                 backbone_type = _get(registry, backbone, "model.backbone")
@@ -98,20 +100,20 @@ class Source:
 
 
 def _get(registry: object, cfg: dict, key: str) -> type:
-    found = registry.get(cfg["type"])
-    if found is None:
+    kind = registry.get(cfg["type"])
+    if kind is None:
         raise UserError(f"{key}.type", cfg["type"], expected="a type that is registered")
-    return found
+    return kind
 
 
 def _size(model: dict, backbone: dict) -> tuple[int, int] | None:
     """The size that the model is tested at, or its position embedding is made for."""
-    found: Iterable = (
+    sizes: Iterable = (
         (model.get("test_cfg") or {}).get("crop_size"),
         (model.get("data_preprocessor") or {}).get("size"),
         backbone.get("img_size"),
     )
-    size = next((value for value in found if value), None)
+    size = next((value for value in sizes if value), None)
     return (size, size) if isinstance(size, int) else tuple(size) if size else None
 
 
