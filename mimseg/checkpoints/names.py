@@ -1,4 +1,4 @@
-"""Reads the names of tensors: where a network lies in a file, which blocks there are."""
+"""Searches the names of tensors: for a network's prefix in a file, for its blocks."""
 
 from __future__ import annotations
 

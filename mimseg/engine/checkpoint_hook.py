@@ -25,7 +25,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's CheckpointHook, with every step of saving in an order that loses nothing.
 
     A checkpoint is written under a temporary name in its own folder, flushed to the disk and
-    renamed; `last_checkpoint` is replaced likewise; only then are outdated checkpoints removed.
+    renamed; `last_checkpoint` is replaced the same way; only then are outdated checkpoints removed.
     (mmengine removes first, so that a run killed while it writes may lose all it had.) Temporary
     files that a killed run left behind go at the start of training and at the next save.
 
