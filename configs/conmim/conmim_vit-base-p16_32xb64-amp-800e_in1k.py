@@ -22,7 +22,7 @@ model = dict(
 custom_hooks = [dict(type='mimseg.TeacherUpdateHook')]
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),
-    # the official code perturbs the teacher's view, with greyscale, blur and solarization as well
+    # the official code perturbs the teacher's view, with grayscale, blur and solarization as well
     dict(type='mimseg.MIMViews', student=dict(size=224), teacher=dict(size=224, color_jitter=0.4),
          scale=(0.08, 1.0), flip_prob=0.5),
 ]
