@@ -1,8 +1,8 @@
 # Linear probe of a fixed ViT-B/16 with absolute positions (MAE, dBOT, Img2Vec), 90 epochs (arXiv
-# 2111.06377; the official code, FINETUNE.md, main_linprobe.py): CLS after the final norm goes through a
-# BatchNorm without weights (eps 1e-6) into a linear layer drawn with 0.01; LARS; weak augmentation: random
-# resized crop (0.08 to 1) and flip. Not for TinyMIM's relations: of the last block they train q, k and v
-# alone. `num_classes` stands in the head.
+# 2111.06377; the official code, facebookresearch/mae, FINETUNE.md, main_linprobe.py): CLS after the final
+# norm goes through a BatchNorm without weights (eps 1e-6) into a linear layer drawn with 0.01; LARS; weak
+# augmentation: random resized crop (0.08 to 1) and flip. Not for TinyMIM's relations: of the last block they
+# train q, k and v alone. `num_classes` stands in the head.
 _base_ = ['../_base_/datasets/imagenet_cls.py', '../_base_/runtime/pretrain.py',
           '../_base_/runtime/common.py']
 

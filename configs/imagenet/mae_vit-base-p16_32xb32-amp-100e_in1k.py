@@ -1,8 +1,8 @@
-# MAE ViT-B/16 fine-tuned, 100 epochs (arXiv 2111.06377; the official code, FINETUNE.md, main_finetune.py;
-# dBOT's branch main and TinyMIM use the same code): the patch tokens' mean through a norm of its own
-# (fc_norm; here ln2) that starts afresh, in the place of the final norm; the position embedding, fixed in
-# pretraining, learns. The same for all sizes: mixup 0.8, cutmix 1.0 (one of the two a batch), label
-# smoothing 0.1, and the augmentation of the data's config.
+# MAE ViT-B/16 fine-tuned, 100 epochs (arXiv 2111.06377; the official code, facebookresearch/mae,
+# FINETUNE.md, main_finetune.py; dBOT's branch main and TinyMIM use the same code): the patch tokens' mean
+# through a norm of its own (fc_norm; here ln2) that starts afresh, in the place of the final norm; the
+# position embedding, fixed in pretraining, learns. The same for all sizes: mixup 0.8, cutmix 1.0 (one of the
+# two a batch), label smoothing 0.1, and the augmentation of the data's config.
 # `num_classes` stands in two places: data_preprocessor and head.
 _base_ = ['../_base_/datasets/imagenet_cls.py', '../_base_/runtime/pretrain.py',
           '../_base_/runtime/common.py']

@@ -1,7 +1,7 @@
 # MaskDistill ViT-B/16 fine-tuned in BEiT's way, 100 epochs. Its own recipe (arXiv 2210.10615) is not known:
 # these are the numbers of BEiT v2 (arXiv 2208.06366; microsoft/unilm,
-# beit2/get_started_for_image_classification.md, run_class_finetuning.py; dBOT's branch beit has the same
-# code) after 300 epochs of pretraining, and they serve BEiT v2 too. After 1600 epochs it has layer decay 0.6
+# beit2/get_started_for_image_classification.md, beit2/run_class_finetuning.py; dBOT's branch beit has the
+# same code) after 300 epochs of pretraining, and they serve BEiT v2 too. After 1600 epochs it has layer decay 0.6
 # and drop path 0.2: --cfg-options optim_wrapper.paramwise_cfg.layer_decay_rate=0.6
 # model.backbone.drop_path_rate=0.2.
 # Relative positions a block, filled from the shared table of the pretraining; layer scale; the patch tokens'
