@@ -1,6 +1,6 @@
-# CLIP regression in the way of EVA with MAE's student and decoder, ViT-B/16, 400 epochs (arXiv
-# 2211.07636). Model and numbers of mmpretrain's eva-mae-style_vit-base-p16_16xb256-coslr-400e_in1k.py,
-# which trains in float32; bfloat16 is ours.
+# EVA-style CLIP regression with MAE's student and decoder, ViT-B/16, 400 epochs (arXiv 2211.07636). Model
+# and numbers of mmpretrain's eva-mae-style_vit-base-p16_16xb256-coslr-400e_in1k.py, which trains in float32;
+# bfloat16 is ours.
 _base_ = ['../_base_/datasets/imagenet_mim.py', '../_base_/runtime/pretrain.py',
           '../_base_/runtime/common.py']
 
