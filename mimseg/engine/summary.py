@@ -53,14 +53,13 @@ def say_plan(runner: Runner, rate: LearningRate, resumed: bool) -> None:
     steps = f"{loop.max_iters:,} steps of {rate.images // counts:,} images"
     steps += f", {counts} accumulated" if counts > 1 else ""
     if isinstance(loop, EpochBasedTrainLoop):
-        steps = f"{loop.max_epochs} epochs, {steps}"
+        steps = f"{_counted(loop.max_epochs, 'epoch')}, {steps}"
     _line(runner, "plan", steps)
     if resumed:
         _line(runner, "resumed", f"from {cfg.load_from}, with its learning rate")
     else:
         _line(runner, "learning rate", str(rate))
-    workers = cfg.train_dataloader.get("num_workers", 0)
-    workers = f"{workers} loader worker{'s' * (workers != 1)}"
+    workers = _counted(cfg.train_dataloader.get("num_workers", 0), "loader worker")
     _line(runner, "device", f"{_device()}, {_precision(cfg)}, {workers}")
 
 
@@ -167,6 +166,10 @@ def _teacher(cfg: Mapping) -> str:
     name = str(cfg.get("type")).removeprefix("mimseg.")
     keys = [key for key in ("model", "init", "weights") if isinstance(cfg.get(key), str)]
     return ", ".join([name, *(f"{key} {cfg[key]}" for key in keys)])
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _length(dataset: object) -> str:
