@@ -62,6 +62,7 @@ class MaskedImageModeling(BaseSelfSupervisor):
             data_preprocessor = {"type": "mimseg.MIMDataPreprocessor", **(data_preprocessor or {})}
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(_build(backbone), data_preprocessor=data_preprocessor)
+        self._named_teachers = objectives is not None
         if objectives is None:
             flat = dict(teacher=teacher, normalization=normalization, head=head, loss=loss)
             _expect_all("model", flat)
@@ -182,14 +183,26 @@ class MaskedImageModeling(BaseSelfSupervisor):
             self.masking.num_masked(grid)
         for name, teacher in self.bank.teachers.items():
             size = sizes.get(teacher.view, sizes.get("teacher", sizes["student"]))
-            theirs = teacher.grid_of(*size)
+            try:
+                theirs = teacher.grid_of(*size)
+            except UserError as error:  # its own fix would give it some grid, not this one
+                raise self._other_grid(name, "no grid", size, grid) from error
             if theirs != grid:
-                raise UserError(
-                    f"teacher ({name})",
-                    f"grid {theirs[0]}x{theirs[1]} from a view of {size[0]}x{size[1]} pixels",
-                    expected=f"the student's grid {grid[0]}x{grid[1]}",
-                    fix="set the teacher's input_size, or the size of its view in the pipeline",
-                )
+                raise self._other_grid(name, f"grid {theirs[0]}x{theirs[1]}", size, grid)
+
+    def _other_grid(
+        self, name: str, theirs: str, size: tuple[int, int], grid: tuple[int, int]
+    ) -> UserError:
+        """The error of a teacher with another grid than the student's, and what mends it."""
+        where = f"model.teachers.{name}" if self._named_teachers else "model.teacher"
+        settings = self.bank[name].settings_for(grid)
+        fix = " ".join(f"{where}.{key}={value}" for key, value in settings.items())
+        return UserError(
+            f"teacher ({name})",
+            f"{theirs} from a view of {size[0]}x{size[1]} pixels",
+            expected=f"the student's grid {grid[0]}x{grid[1]}",
+            fix=fix or "another size of its view in the pipeline (mimseg.MIMViews)",
+        )
 
     def _run(self, inputs: dict[str, Tensor]):
         teachers = self.bank.run(inputs, self.teacher_needs())

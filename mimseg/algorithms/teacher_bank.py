@@ -60,6 +60,11 @@ class TeacherBank:
                 broadcast(value)
         self._freeze()
 
+    def require_sources(self) -> None:
+        """See that every teacher's weights can be had; see `Teacher.require_source`."""
+        for teacher in self.teachers.values():
+            teacher.require_source()
+
     @torch.no_grad()
     def run(self, views: dict[str, Tensor], needs: dict[str, Needs]) -> dict[str, TeacherOutput]:
         """Run each teacher once on its view (B, 3, H, W) in [0, 1], under the caller's autocast."""

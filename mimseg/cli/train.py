@@ -27,10 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def run() -> None:
+        from mimseg.engine.console import set_up
         from mimseg.engine.prepare import check_config, prepare_work_dir, use_amp, use_init
         from mimseg.engine.run import leave_group, train
         from mimseg.engine.stages import train_stages
 
+        set_up(args.verbose)
         cfg = read_config(args)
         _check_start(args, cfg.get("load_from"))
         prepare_work_dir(cfg, args.work_dir, args.config, args.resume)
@@ -55,6 +57,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     parser.add_argument(
         "--trust", action="store_true", help="run code in the checkpoints named: know their origin"
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show the whole log on the console, too"
     )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)

@@ -10,8 +10,10 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, DefaultScope
 
+from mimseg.engine.console import say
 from mimseg.engine.prepare import check_config, merge_options, view_sizes
-from mimseg.engine.run import train
+from mimseg.engine.run import join_group, train_once
+from mimseg.engine.summary import say_end
 from mimseg.errors import UserError
 from mimseg.files import write_json, write_text
 
@@ -36,19 +38,21 @@ def train_stages(cfg: Config, resume: bool = False, trust: bool = False) -> dict
     Returns:
         The last stage's record; its checkpoint is named in `work_dir/last_checkpoint`.
     """
+    join_group(cfg)
     work_dir = Path(cfg.work_dir)
     stages = stage_configs(cfg)
     for stage in stages.values():  # before the first one trains for days
         check_config(stage, ("train", "val"))
         _check_model(stage)
     for number, (name, stage) in enumerate(stages.items()):
-        print(f"stage {number + 1} of {len(stages)}: {name}", flush=True)
+        say(f"stage {number + 1} of {len(stages)}: {name}")
         Path(stage.work_dir).mkdir(parents=True, exist_ok=True)
-        record = train(stage, resume, trust)
+        record = train_once(stage, resume, trust)
     record = {**record, "checkpoint": f"{name}/{record['checkpoint']}"}
     if is_main_process():
         write_text(work_dir / "last_checkpoint", record["checkpoint"])
         write_json(work_dir / "done.json", record)
+    say_end(cfg, record)
     return record
 
 
@@ -103,6 +107,8 @@ def _check_model(cfg: Config) -> None:
     DefaultScope.get_instance(f"stage {cfg.work_dir}", scope_name=cfg.default_scope)
     with torch.device("meta"), MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
         model = registry.build(copy.deepcopy(cfg.model))
+    if (bank := getattr(model, "bank", None)) is not None:
+        bank.require_sources()
     if hasattr(model, "check_views") and (sizes := view_sizes(cfg)):
         model.check_views(sizes)
 

@@ -56,6 +56,13 @@ class Teacher(nn.Module):
     def load(self, student: nn.Module) -> None:
         """Draw or load the weights; the student's own are initialised by now."""
 
+    def require_source(self) -> None:
+        """See, before any data is read, that the weights can be had.
+
+        Raises:
+            UserError: a file that is missing, or a download that is not possible now.
+        """
+
     def check(self, name: str, needs: Needs) -> None:
         """Refuse, when the model is built, what this teacher cannot give.
 
@@ -98,6 +105,10 @@ class Teacher(nn.Module):
         if self.input_size:
             height = width = self.input_size
         return -(-height // self.stride), -(-width // self.stride)
+
+    def settings_for(self, grid: tuple[int, int]) -> dict[str, int]:
+        """Options of this teacher that give it that grid, whatever its view; {} where none does."""
+        return {"input_size": grid[0] * self.stride} if grid[0] == grid[1] else {}
 
     def fingerprint(self) -> str | None:
         """SHA-256 of the file the weights came from, if any: a resumed run compares it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mimseg.outputs import QKV, Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers import weights as hub
 from mimseg.teachers.base import Teacher
+from mimseg.teachers.download import downloading, require_download
 from mimseg.teachers.open_clip_build import build_tower, read_config
 from mimseg.teachers.taps import asked_blocks, cls_attention, gather, recorded_inputs, same_size
 
@@ -82,7 +84,9 @@ class OpenCLIPTeacher(Teacher):
                 **self.cfg["vision_cfg"],
                 "image_size": img_size or input_size,
             }
+        self.resized = img_size is not None
         self.net = build_tower(self.model, self.cfg)
+        self.stride = self.net.patch_size[0]
         self.output, self.shifted_sampling, self.trust = output, shifted_sampling, trust
         if output != "tokens" and self.net.attn_pool is not None:
             expected = f"'tokens': {self.model} pools before its last norm"
@@ -125,6 +129,17 @@ class OpenCLIPTeacher(Teacher):
             fix=fix,
         )
 
+    def require_source(self) -> None:
+        if self.from_hub:
+            require_download(self.weights, self._place())
+        elif self.weights != "random":
+            hub.require_file(self.weights)
+
+    def _place(self) -> str:
+        """Where open_clip downloads from: an address, or a repository without its file."""
+        tag = self._tag()
+        return os.path.dirname(tag["hf_hub"]) if tag.get("hf_hub") else str(tag.get("url"))
+
     def load(self, student: nn.Module) -> None:
         if self.weights == "random":
             self.net.load_state_dict(build_tower(self.model, self.cfg).state_dict())
@@ -143,12 +158,8 @@ class OpenCLIPTeacher(Teacher):
         self.sha256 = digest
 
     def _download(self) -> str:
-        tag = self._tag()
-        try:
-            return open_clip.download_pretrained(tag)
-        except Exception as error:
-            place = tag.get("hf_hub") or tag.get("url")
-            raise hub.no_download(self.weights, str(place), error) from error
+        with downloading(self.weights, self._place()):
+            return open_clip.download_pretrained(self._tag())
 
     def _fit(self, table: Tensor) -> Tensor:
         """The position table (1 + L, D) of a square grid, for our grid."""
@@ -191,6 +202,10 @@ class OpenCLIPTeacher(Teacher):
                 f"img_size={size if size[0] != size[1] else size[0]} to resize its position table",
             )
         return tuple(self.net.grid_size)
+
+    def settings_for(self, grid: tuple[int, int]) -> dict[str, int]:
+        settings = super().settings_for(grid)
+        return settings | {"img_size": settings["input_size"]} if self.resized else settings
 
     @torch.no_grad()
     def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:

@@ -15,6 +15,7 @@ from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers import weights as hub
 from mimseg.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Teacher
+from mimseg.teachers.download import downloading, require_download
 from mimseg.teachers.taps import asked_blocks, cls_attention, gather, recorded_inputs
 from mimseg.teachers.timm_attention import attention_bias, split_heads
 from mimseg.teachers.timm_build import build_options, convert, create, has_blocks, wrong_size
@@ -98,6 +99,7 @@ class TimmTeacher(Teacher):
         self.with_cls = getattr(self.net, "cls_token", None) is not None
         self.offers |= {"qkv", "attention", "cls"} if self.with_cls else {"qkv"}
         self.out_channels = self.net.embed_dim
+        self.stride = self.net.patch_embed.patch_size[0]
         if self.input_size:
             self.grid_of(self.input_size, self.input_size)
 
@@ -121,8 +123,20 @@ class TimmTeacher(Teacher):
             )
         self._feature = before + stage - 1
         self.out_channels = info[self._feature]["num_chs"]
+        self.stride = info[self._feature]["reduction"]
 
     # ------------------------------------------------------------------ weights
+
+    def require_source(self) -> None:
+        if self.weights == "hub":
+            require_download(self.weights, self._place())
+        elif self.weights != "random":
+            hub.require_file(self.weights)
+
+    def _place(self) -> str:
+        """Where timm downloads from."""
+        cfg = self.net.pretrained_cfg
+        return str(cfg.get("hf_hub_id") or cfg.get("url"))
 
     def load(self, student: nn.Module) -> None:
         classifier = self.net.pretrained_cfg.get("classifier") or ()
@@ -141,12 +155,9 @@ class TimmTeacher(Teacher):
             self.sha256 = digest
 
     def _download(self) -> dict[str, Tensor]:
-        cfg = self.net.pretrained_cfg
-        try:  # with its classifier, for timm loads strictly then
+        with downloading(self.weights, self._place()):
+            # with its classifier, for timm loads strictly then
             return timm.create_model(self.model, pretrained=True, **self.options).state_dict()
-        except Exception as error:
-            place = cfg.get("hf_hub_id") or cfg.get("url")
-            raise hub.no_download("hub", str(place), error) from error
 
     def fingerprint(self) -> str | None:
         return self.sha256
@@ -178,6 +189,12 @@ class TimmTeacher(Teacher):
         if not fits:
             raise wrong_size(self.model, (height, width), built)
         return tuple(embed.dynamic_feat_size((height, width)))
+
+    def settings_for(self, grid: tuple[int, int]) -> dict[str, int]:
+        settings = super().settings_for(grid)
+        if settings and "img_size" in self.options and not self.input_size:  # the config's
+            settings["model_kwargs.img_size"] = settings["input_size"]
+        return settings
 
     def check_layers(self, layers: frozenset[int]) -> None:
         if self.with_blocks:

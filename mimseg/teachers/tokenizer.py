@@ -14,11 +14,12 @@ from mimseg.errors import UserError
 from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers.base import Teacher
+from mimseg.teachers.download import downloading, require_download
 from mimseg.teachers.weights import (
     check_weights,
     load_exact,
-    no_download,
     read_weights,
+    require_file,
     strip_prefix,
 )
 
@@ -113,6 +114,7 @@ class TokenizerTeacher(Teacher):
         super().__init__(mean=mean or kind.mean, std=std or kind.std, **kwargs)
         self.kind, self.trust = kind, trust
         self.weights = check_weights(weights, "an https:// address")
+        self.from_hub = self.weights.startswith(("http://", "https://"))
         cfg = copy.deepcopy(dict(tokenizer)) | kind.forced | dict(type=f"mmpretrain.{name}")
         if kind.encoder:
             cfg["encoder_config"] = kind.encoder | dict(cfg.get("encoder_config", {}))
@@ -137,13 +139,17 @@ class TokenizerTeacher(Teacher):
                 else "a square student",
             )
 
+    def require_source(self) -> None:
+        if self.from_hub:
+            require_download(self.weights, self.weights)
+        elif not self.saved:
+            require_file(self.weights)
+
     def load(self, student: nn.Module) -> None:
         if self.saved:
             self._draw()
             return
-        path = self.weights
-        if path.startswith(("http://", "https://")):
-            path = _fetch(path)
+        path = _fetch(self.weights) if self.from_hub else self.weights
         state, digest = read_weights(path, self.trust)
         own = self.tokenizer.state_dict()
         state = {key: own[key] for key in self.kind.may_lack} | strip_prefix(state, own)
@@ -208,8 +214,6 @@ def _fetch(address: str) -> str:
     path = Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with downloading(address, address):
             torch.hub.download_url_to_file(address, str(path), progress=False)
-        except (OSError, ValueError) as error:
-            raise no_download(address, path.name, error) from error
     return str(path)

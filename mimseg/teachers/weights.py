@@ -41,6 +41,14 @@ def check_weights(weights: object, hub: str) -> str:
     return str(weights)
 
 
+def require_file(path: str) -> None:
+    """Raise UserError unless there is a file of that name."""
+    if not Path(path).expanduser().is_file():
+        raise UserError(
+            KEY, path, expected="an existing weights file", fix="correct the path, or fetch it"
+        )
+
+
 def read_weights(path: str, trust: bool = False) -> tuple[dict[str, Tensor], str]:
     """The tensors in a file (its first container that has any) and the file's SHA-256.
 
@@ -164,6 +172,7 @@ def no_download(weights: str, place: str, error: Exception) -> UserError:
         KEY,
         weights,
         expected=f"a download of {place}, which failed ({type(error).__name__}: {reason})",
-        fix="without network, fetch that file elsewhere and set teacher.weights to its path "
-        "(.safetensors, or .pth with tensors alone), or use weights='random'",
+        fix="without a network, fetch the file elsewhere and set teacher.weights to its path "
+        "(.safetensors, or .pth with tensors alone), or copy a Hugging Face cache that has it and "
+        "set HF_HOME, or use weights='random'",
     )
