@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mimseg.data.transform import ImageLike, Transform
 from mimseg.errors import UserError
 from mimseg.layers.block import TransformerBlock
 from mimseg.layers.patch_embed import PatchEmbed
@@ -24,6 +25,7 @@ from mimseg.layers.visible import visible_bias, visible_indices
 from mimseg.layers.window import report_padding
 from mimseg.outputs import QKV, Needs, StudentOutput
 from mimseg.registry import MODELS
+from mimseg.students.features import features_of
 from mimseg.students.options import arch_settings, block_windows, check_options, drop_path_rates
 from mimseg.students.weights import draw_weights, load_pretrained, resize_tables
 
@@ -72,7 +74,12 @@ class ViT(BaseModule):
         frozen: train no parameter and stay in eval mode, for probes on fixed features.
         activation_checkpointing: recompute blocks in the backward pass to save memory.
         init_cfg: dict(type="Pretrained", checkpoint=FILE_OR_WORK_DIR), or None for random weights.
+
+    Attributes:
+        transform: image -> (3, H, W) as this network takes it; set by `mimseg.load`, else None.
     """
+
+    transform: Transform | None = None
 
     def __init__(
         self,
@@ -335,6 +342,11 @@ class ViT(BaseModule):
         if not needs.tokens:
             last = max([-1, *layers, *tapped])
         shared = visible_bias(shared, visible, self.cls_token is not None)
+
+        def run(block: TransformerBlock, x: Tensor) -> Tensor:
+            # recomputed together: a bias of every pair is not held
+            return block(x, self._bias_in(block, grid, shared, visible), grid)
+
         for index, block in enumerate(self.layers[: last + 1]):
             if index == last and index in tapped and not needs.tokens and index not in layers:
                 qkv |= dict.fromkeys(tapped[index], block.query_key_value(x))
@@ -344,23 +356,11 @@ class ViT(BaseModule):
                 x, parts = block.forward_tapped(x, bias, grid)
                 qkv |= dict.fromkeys(tapped[index], parts)
             elif self.activation_checkpointing and self.training:
-                step = (block, x, grid, shared, visible)
-                x = checkpoint(self._run_block, *step, use_reentrant=False)
+                x = checkpoint(run, block, x, use_reentrant=False)
             else:
-                x = self._run_block(block, x, grid, shared, visible)
+                x = run(block, x)
             taps |= dict.fromkeys(layers.get(index, ()), x)
         return x, taps, qkv
-
-    def _run_block(
-        self,
-        block: TransformerBlock,
-        x: Tensor,
-        grid: tuple[int, int],
-        shared: Tensor | None,
-        visible: Tensor | None,
-    ) -> Tensor:
-        """A block with its bias: recomputed together, a bias of every pair is not held."""
-        return block(x, self._bias_in(block, grid, shared, visible), grid)
 
     def _names(self, layers: frozenset[int]) -> dict[int, list[int]]:
         """Block index -> the names it was asked by, such as 11 and -1."""
@@ -376,7 +376,7 @@ class ViT(BaseModule):
             self._padding_reported = True
             report_padding(window, grid)
 
-    # ------------------------------------------------------------------ dense maps
+    # ------------------------------------------------------------------ maps and features
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> a tuple with one output per `out_indices`, of the kind `out_type`.
@@ -402,6 +402,14 @@ class ViT(BaseModule):
                 x = x.contiguous(memory_format=form)
             outs.append(x)
         return tuple(outs)
+
+    def features(
+        self,
+        images: Tensor | ImageLike | Sequence[Tensor | ImageLike],
+        layers: Sequence[int] | None = None,
+    ) -> dict[str, Tensor | dict[int, Tensor] | None]:
+        """{"patches": (B, h, w, C), "cls": (B, C) or None}; see `features_of` for the rest."""
+        return features_of(self, images, layers)
 
     # ------------------------------------------------------------------ weights
 

@@ -52,7 +52,7 @@ def model(cell: Cell, backbone: dict[str, Any]) -> ConfigDict:
 
     For "mini", which is there to see whether all runs, pyramid and heads are slim too.
     """
-    config = model_of("mask-rcnn_vitdet")
+    config = model_of("coco/mask-rcnn_vit-base-vitdet_16xb4-100e_coco")
     config.backbone = ConfigDict(backbone)
     config.data_preprocessor.pad_size_divisor = 32
     config.neck.in_channels = cell.settings["embed_dims"]
