@@ -128,7 +128,7 @@ class MaskedImageModeling(BaseSelfSupervisor):
                 "with_cls", True, expected="a CLS token in both student and teacher", fix="drop it"
             )
         masked = self.masking is not None
-        if masked and self.masking.num_masks > 1 and getattr(objective.criterion, "one_mask", 0):
+        if masked and self.masking.num_masks > 1 and objective.one_mask:
             loss_name = type(objective.criterion).__name__
             raise UserError(
                 "masking.num_masks", self.masking.num_masks, expected=f"1 with {loss_name}"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mimseg.errors import UserError, require_choice
 from mimseg.heads.base import Head
+from mimseg.losses.base import declarations
 from mimseg.outputs import Needs, StudentOutput, TeacherOutput
 
 POSITIONS = ("masked", "visible", "all", "cls")
@@ -45,8 +46,13 @@ class Objective(BaseModule):
 
     @property
     def teacher_needs(self) -> Needs:
-        needs = self.head.teacher_needs | getattr(self.criterion, "needs", Needs())
+        needs = self.head.teacher_needs | declarations(self.criterion).needs
         return needs | self.normalization.needs
+
+    @property
+    def one_mask(self) -> bool:
+        """Whether an image may have one mask only."""
+        return declarations(self.criterion).one_mask
 
     @property
     def student_needs(self) -> Needs:

@@ -1,21 +1,22 @@
-"""Divergence between relations."""
+"""Measures the divergence of relations."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mimseg.errors import UserError
+from mimseg.losses.base import Loss
 from mimseg.registry import MODELS
 
 
 @MODELS.register_module()
-class RelationKLLoss(nn.Module):
+class RelationKLLoss(Loss):
     """KL(softmax(target) || softmax(prediction)) of token relations.
 
-    TinyMIM's loss (arXiv 2301.01296, Eq. 9), one value a query: summed over keys and over relations
-    (QK and VV), averaged over heads. The logarithms are log_softmax's, in float32: the logarithm of
-    a softmax's output would lose small relations.
+    TinyMIM's loss (arXiv 2301.01296, Eq. 9), one value per query: summed over keys and over
+    relations (QK and VV), averaged over heads. The logarithms are log_softmax's, in float32: the
+    logarithm of a softmax's output would lose small relations.
     """
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
