@@ -57,6 +57,7 @@ MODELS = LazyRegistry(
         "BatchNormalization": "mimseg.normalizations.batch",
         "SoftmaxNormalization": "mimseg.normalizations.softmax",
         "PHISNormalization": "mimseg.normalizations.phi_s",
+        "Relations": "mimseg.normalizations.relations",
         "LinearHead": "mimseg.heads.linear",
         "DecoderHead": "mimseg.heads.decoder",
         "MLPHead": "mimseg.heads.mlp",

@@ -23,14 +23,16 @@ class RelationKLLoss(Loss):
         """Scaled logits (N, R, heads, K) of both -> (N,), float32.
 
         Raises:
-            UserError: the shapes differ, as those of a head that is not for relations would.
+            UserError: no relations, or those of other heads or tokens on the two sides.
         """
         if prediction.shape != target.shape or prediction.dim() != 4:
             raise UserError(
                 "loss.type",
                 f"mimseg.RelationKLLoss on {tuple(prediction.shape)} and {tuple(target.shape)}",
                 expected="relations (N, R, heads, K) of the same shape",
-                fix="use it with mimseg.RelationHead",
+                fix="use it with mimseg.Relations and mimseg.RelationHead, as many heads on both "
+                "sides (backbone.last_block_heads, or num_heads to regroup both) and a CLS token "
+                "on both or neither (backbone.with_cls_token)",
             )
         student = prediction.float().log_softmax(-1)
         teacher = target.float().log_softmax(-1)
