@@ -189,11 +189,11 @@ class MaskedImageModeling(BaseSelfSupervisor):
             self.masking.num_masked(grid)
         for name, teacher in self.bank.teachers.items():
             size = sizes.get(teacher.view, sizes.get("teacher", sizes["student"]))
-            view_grid = teacher.grid_of(*size)
-            if view_grid != grid:
+            theirs = teacher.grid_of(*size)
+            if theirs != grid:
                 raise UserError(
                     f"teacher ({name})",
-                    f"grid {view_grid[0]}x{view_grid[1]} from a view of {size[0]}x{size[1]} pixels",
+                    f"grid {theirs[0]}x{theirs[1]} from a view of {size[0]}x{size[1]} pixels",
                     expected=f"the student's grid {grid[0]}x{grid[1]}",
                     fix="set the teacher's input_size, or the size of its view in the pipeline",
                 )
@@ -217,7 +217,7 @@ class MaskedImageModeling(BaseSelfSupervisor):
 
     @torch.no_grad()
     def visualize(self, inputs: dict[str, Tensor]) -> dict:
-        """What the first objective saw and predicted, for pictures.
+        """Return what the first objective saw and predicted, for pictures.
 
         Returns:
             "input" (B, 3, H, W) in [0, 1]; "mask" (B, L) bool, the first of each image, and "grid";

@@ -63,7 +63,7 @@ class CrossAttentionDecoderHead(DecoderHead):
     The encoder's tokens, CLS included, are projected once and stay as they are: prompts. The mask
     tokens are the queries and are all that the blocks update; keys and values are prompts and mask
     tokens. Every position is predicted, visible ones from their prompts. Parameters map one to one
-    to mmpretrain's MILANPretrainDecoder. Initialisation is DecoderHead's.
+    to mmpretrain's MILANPretrainDecoder. Initialization is DecoderHead's.
 
     Args:
         in_channels, out_channels, embed_dims, depth, num_heads, mlp_ratio, drop_path_rate,

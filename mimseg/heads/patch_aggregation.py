@@ -59,7 +59,7 @@ class PatchAggregationHead(TokenHead):
             raise UserError(
                 "head.drop_path_rate", drop_path_rate, expected=f"one number, or {depth}"
             )
-        if in_layer < 0:  # the blocks' initialisation depends on how deep they stand
+        if in_layer < 0:  # the blocks' initialization depends on their depth
             raise UserError(
                 "head.in_layer", in_layer, expected="a block index counted from 0", fix="8 of 12"
             )

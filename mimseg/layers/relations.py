@@ -24,7 +24,7 @@ class TokenRelations:
         pairs: such as "qk", "vv", "qq".
         num_heads: regroup the channels into this many heads (MiniLMv2, arXiv 2012.15828); None
             keeps the heads they have.
-        slot: the config key that the options stand under, for errors. Relations with other slots
+        slot: the config key that has the options, for errors. Relations with other slots
             are equal.
 
     Raises:
