@@ -71,8 +71,8 @@ class TokenizerTeacher(Teacher):
 
     Two kinds: the encoder of DALL-E's discrete VAE (BEiT, arXiv 2106.08254, section 2.2), with 8
     pixels per token, so 112 px for a 14x14 grid, and VQ-KD (BEiT v2, arXiv 2208.06366, section
-    2.2). Use it with `normalization=dict(type='mimseg.NoNormalization', ids=True)`; `out_channels` is the
-    size of the vocabulary.
+    2.2). Use it with `normalization=dict(type='mimseg.NoNormalization', ids=True)`;
+    `out_channels` is the size of the vocabulary.
 
     Args:
         tokenizer: config of the module: type "mmpretrain.DALL-E" or "mmpretrain.VQKD" and its
