@@ -100,8 +100,15 @@ def _softmax(s: Settings) -> str:
     return f"softmax at {s['temperature']:g}{centred}{_layers(s)}"
 
 
-def _relation(s: Settings) -> str:
-    return f"relations {' '.join(s['relations'])} (teacher's block {s['teacher_layer']})"
+def _relations(s: Settings) -> str:
+    block = s.given.get("layer")
+    text = f"relations {' '.join(s.built.relations.pairs)}"
+    return text if block is None else f"{text}, block {block}"
+
+
+def _relation_head(s: Settings) -> str:
+    block = s["teacher_layer"]
+    return "relations" if block is None else f"relations (teacher's block {block})"
 
 
 def _decoder(s: Settings) -> str:
@@ -155,7 +162,8 @@ PHRASES: dict[str, Callable[[Settings], str]] = {
     "SoftmaxNormalization": _softmax,
     "PHISNormalization": lambda s: "PHI-S" + _layers(s),
     "L2Normalization": lambda s: "unit length" + _layers(s),
-    "RelationHead": _relation,
+    "Relations": _relations,
+    "RelationHead": _relation_head,
     "DecoderHead": _decoder,
     "CrossAttentionDecoderHead": _cross_decoder,
     "PatchAggregationHead": _aggregation,

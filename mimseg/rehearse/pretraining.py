@@ -110,9 +110,13 @@ def _shrink_student(backbone: ConfigDict, size: Size) -> Student:
 
 
 def _shrink_objective(objective: dict, size: Size, student: Student, teacher: Shrunk) -> None:
-    normalization, head = objective["normalization"], objective["head"]
+    normalization, head = objective.get("normalization") or {}, objective["head"]
     if normalization.get("layers"):
         normalization["layers"] = size.layers(normalization["layers"], teacher.depth)
+    if normalization.get("layer") is not None:
+        normalization["layer"] = size.layer(normalization["layer"], teacher.depth)
+    if normalization.get("num_heads"):
+        normalization["num_heads"] = size.heads(normalization["num_heads"])
     for key, depth in (
         ("in_layer", student.depth),
         ("student_layer", student.depth),

@@ -1,4 +1,4 @@
-"""The image tower of a CLIP model as the teacher."""
+"""Teaches by the image tower of a CLIP model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OpenCLIPTeacher(Teacher):
     Args:
         model: open_clip's name of the model, or a dict (embed_dim, vision_cfg, quick_gelu) as in
             its config files.
-        weights: "hub:TAG" ("hub:openai") downloads when weights are initialised, "random" draws,
+        weights: "hub:TAG" ("hub:openai") downloads when weights are initialized, "random" draws,
             anything else is a local file: a whole CLIP model or its tower, in open_clip's,
             OpenAI's or Hugging Face's names. There is no default, as in `TimmTeacher`.
         output: "tokens", the block's output; "post", its last norm `ln_post`; "proj", projected to
@@ -101,17 +101,17 @@ class OpenCLIPTeacher(Teacher):
     def _tag(self) -> dict:
         """open_clip's entry for "hub:TAG"."""
         tag = self.weights.partition(":")[2]
-        found = open_clip.get_pretrained_cfg(self.model, tag)
-        if not found:
-            known = [f"hub:{t}" for t in open_clip.list_pretrained_tags_by_model(self.model)]
+        entry = open_clip.get_pretrained_cfg(self.model, tag)
+        if not entry:
+            tags = [f"hub:{t}" for t in open_clip.list_pretrained_tags_by_model(self.model)]
             raise UserError(
                 hub.KEY,
                 self.weights,
-                expected=f"a tag of open_clip's {self.model} ({', '.join(known) or 'it has none'})",
+                expected=f"a tag of open_clip's {self.model} ({', '.join(tags) or 'it has none'})",
                 fix="or give a weights file",
             )
-        self._check_activation(bool(found.get("quick_gelu")), self.weights)
-        return dict(found)
+        self._check_activation(bool(entry.get("quick_gelu")), self.weights)
+        return dict(entry)
 
     def _check_activation(self, quick: bool, source: str) -> None:
         if quick == self.quick_gelu:
@@ -223,8 +223,8 @@ class OpenCLIPTeacher(Teacher):
         if not run:
             return TeacherOutput(grid)
         attentions = {i: self.net.transformer.resblocks[i].attn for i in {*tapped, *last}}
-        with recorded_inputs(attentions) as seen:
-            found = self.net.forward_intermediates(
+        with recorded_inputs(attentions) as calls:
+            outputs = self.net.forward_intermediates(
                 images,
                 indices=run,
                 stop_early=True,
@@ -232,11 +232,12 @@ class OpenCLIPTeacher(Teacher):
                 output_fmt="NLC",
                 output_extra_tokens=True,
             )
-        pairs = zip(found["image_intermediates_prefix"], found["image_intermediates"], strict=True)
+        prefixes, patches = outputs["image_intermediates_prefix"], outputs["image_intermediates"]
+        pairs = zip(prefixes, patches, strict=True)
         sequences = {i: torch.cat(pair, dim=1) for i, pair in zip(run, pairs, strict=True)}
         qkv, attention = {}, None
         for index, module in attentions.items():
-            heads = self._split_heads(module, seen[index][0])
+            heads = self._split_heads(module, calls[index][0])
             if index in last:
                 attention = cls_attention(heads[0], heads[1], prefix=1)
             qkv |= dict.fromkeys(tapped.get(index, ()), heads)

@@ -1,4 +1,4 @@
-"""Any model of timm as the teacher."""
+"""Teaches by any model of timm."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class TimmTeacher(Teacher):
     """A timm model as the teacher: a ViT by blocks (DINO, DeiT, MAE, ...) or a CNN by stages.
 
     Layers of a ViT are block indices. Registers and distillation tokens are dropped. A CNN, or any
-    network with stages, has one layer, -1: the map of the chosen stage, a token a position.
+    network with stages, has one layer, -1: the map of the chosen stage, a token per position.
 
     Args:
         model: timm's name, with a tag for the weights ("vit_base_patch16_224.dino").
-        weights: "hub" downloads when weights are initialised, "random" draws, anything else is a
+        weights: "hub" downloads when weights are initialized, "random" draws, anything else is a
             local file (.safetensors or .pth). There is no default: a random network by oversight
             would train as well.
         model_kwargs: options of timm.create_model, for odd sizes (embed_dim, depth, img_size). With
@@ -93,7 +93,7 @@ class TimmTeacher(Teacher):
                 "teacher.final_norm",
                 True,
                 expected=f"a model with a last norm over tokens; {self.model} pools first",
-                fix="leave it out, or normalise the targets",
+                fix="leave it out, or normalize the targets",
             )
         self.prefix = self.net.num_prefix_tokens
         self.with_cls = getattr(self.net, "cls_token", None) is not None
@@ -149,8 +149,8 @@ class TimmTeacher(Teacher):
             hub.load_exact(self.net, state, "timm", self.model, drop)
             self.sha256 = hub.state_digest(self.net.state_dict())
         else:
-            found, digest = hub.read_weights(self.weights, self.trust)
-            state, resized = convert(self.net, found, self.weights, self.model)
+            tensors, digest = hub.read_weights(self.weights, self.trust)
+            state, resized = convert(self.net, tensors, self.weights, self.model)
             hub.load_exact(self.net, state, self.weights, self.model, drop, resized)
             self.sha256 = digest
 
@@ -241,18 +241,18 @@ class TimmTeacher(Teacher):
             return TeacherOutput(grid)
         blocks = {index: self.net.blocks[index] for index in {*tapped, *last}}
         attentions = {index: getattr(block, "attn", block) for index, block in blocks.items()}
-        with recorded_inputs(attentions) as seen:
+        with recorded_inputs(attentions) as calls:
             sequences = self._sequences(images, run)
         if self.final_norm and depth - 1 in sequences:
             sequences[depth - 1] = self.net.norm(sequences[depth - 1])
         qkv, attention = {}, None
         for index, module in attentions.items():
-            found = split_heads(module, seen[index][0], self.model)
+            parts = split_heads(module, calls[index][0], self.model)
             if index in last:
-                bias = attention_bias(module, seen[index][1], self.model)
-                attention = cls_attention(*found[:2], self.prefix, bias)
-            kept = [0] * self.with_cls + [*range(self.prefix, found[0].shape[2])]
-            qkv |= dict.fromkeys(tapped.get(index, ()), tuple(x[:, :, kept] for x in found))
+                bias = attention_bias(module, calls[index][1], self.model)
+                attention = cls_attention(*parts[:2], self.prefix, bias)
+            tokens = [0] * self.with_cls + [*range(self.prefix, parts[0].shape[2])]
+            qkv |= dict.fromkeys(tapped.get(index, ()), tuple(x[:, :, tokens] for x in parts))
         return gather(
             grid, layers, sequences, self.prefix, self.with_cls, qkv=qkv, attention=attention
         )
@@ -260,10 +260,10 @@ class TimmTeacher(Teacher):
     def _sequences(self, images: Tensor, run: list[int]) -> dict[int, Tensor]:
         """Block -> (B, prefix + L, D); no block after the last of `run` is computed."""
         options = dict(return_prefix_tokens=True, stop_early=True, intermediates_only=True)
-        found = self.net.forward_intermediates(images, indices=run, output_fmt="NLC", **options)
+        tokens = self.net.forward_intermediates(images, indices=run, output_fmt="NLC", **options)
         if self.prefix:
-            found = [torch.cat([first, patches], dim=1) for patches, first in found]
-        return dict(zip(run, found, strict=True))
+            tokens = [torch.cat([first, patches], dim=1) for patches, first in tokens]
+        return dict(zip(run, tokens, strict=True))
 
     def _map(self, net: nn.Module, images: Tensor) -> Tensor:
         try:

@@ -1,4 +1,4 @@
-"""Visual tokenizers as the teacher (BEiT, BEiT v2)."""
+"""Teaches by visual tokenizers (BEiT, BEiT v2)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Kind:
     """What is particular to one of mmpretrain's tokenizers.
 
     Args:
-        mean, std: its pixel mapping, as a normalisation of RGB in [0, 1].
+        mean, std: its pixel mapping, as a normalization of RGB in [0, 1].
         vocabulary: the config key of the vocabulary's size.
         forced: settings that keep the constructor from drawing on data or a fixed device.
         encoder: defaults of its `encoder_config`, for which mmpretrain has none that fit.
@@ -71,17 +71,17 @@ class TokenizerTeacher(Teacher):
     """A tokenizer of mmpretrain: the id of each patch in a vocabulary of visual tokens.
 
     Two kinds: the encoder of DALL-E's discrete VAE (BEiT, arXiv 2106.08254, section 2.2), with 8
-    pixels a token, so 112 px for a 14x14 grid, and VQ-KD (BEiT v2, arXiv 2208.06366, section 2.2).
-    Use it with `normalization=dict(type='mimseg.NoNormalization', ids=True)`; `out_channels` is the
-    size of the vocabulary.
+    pixels per token, so 112 px for a 14x14 grid, and VQ-KD (BEiT v2, arXiv 2208.06366, section
+    2.2). Use it with `normalization=dict(type='mimseg.NoNormalization', ids=True)`;
+    `out_channels` is the size of the vocabulary.
 
     Args:
         tokenizer: config of the module: type "mmpretrain.DALL-E" or "mmpretrain.VQKD" and its
             options. VQKD's `encoder_config` need only say what differs from BEiT v2's base.
-        weights: "random" (drawn when the model is initialised, and saved in its checkpoints), a
+        weights: "random" (drawn when the model is initialized, and saved in its checkpoints), a
             file, or an address that starts with http:// or https:// and is read then as well.
         trust: unpickle whatever the file holds. Only for files whose origin you know.
-        mean, std: RGB normalisation; None takes the tokenizer's own pixel mapping.
+        mean, std: RGB normalization; None takes the tokenizer's own pixel mapping.
 
     Raises:
         UserError: another type, no weights, a size that does not give the student's grid; on
@@ -127,16 +127,13 @@ class TokenizerTeacher(Teacher):
     def bind(self, student: nn.Module) -> None:
         side = self.input_size
         if side and (side // self.stride,) * 2 != student.base_grid:
-            wanted = {n * self.stride for n in student.base_grid}
+            sizes = {n * self.stride for n in student.base_grid}
             raise UserError(
                 "teacher.input_size",
                 side,
                 expected=f"a size that gives the student's grid {student.base_grid}, at "
-                f"{self.stride} "
-                "pixels a token",
-                fix=f"teacher.input_size={wanted.pop()}"
-                if len(wanted) == 1
-                else "a square student",
+                f"{self.stride} pixels per token",
+                fix=f"teacher.input_size={sizes.pop()}" if len(sizes) == 1 else "a square student",
             )
 
     def require_source(self) -> None:
@@ -162,7 +159,7 @@ class TokenizerTeacher(Teacher):
 
     @torch.no_grad()
     def _draw(self) -> None:
-        """Draw every weight anew. (mmpretrain's own draws some in the constructor, some later.)"""
+        """Draw every weight: mmpretrain draws some in the constructor, some later."""
         for module in self.tokenizer.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()

@@ -97,6 +97,32 @@ def test_built_by_mmpretrain_as_well(views):
     assert model(views, mode="loss")["loss"].isfinite()
 
 
+class PlainLoss(torch.nn.Module):
+    """A loss as a user may write it, with a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, prediction, target):
+        return self.scale * (prediction - target).abs().mean(-1)
+
+
+def test_a_plain_module_is_a_loss(tiny_mim, views):
+    """It keeps its parameter names and asks for nothing."""
+    model = tiny_mim(loss=PlainLoss())
+    reference = tiny_mim(loss=dict(type="mimseg.L1Loss"))
+    state = model.state_dict()
+    assert state["objectives.loss.criterion.scale"] == 2
+    reference.load_state_dict(state, strict=False)
+    objectives = model.objectives["loss"], reference.objectives["loss"]
+    assert objectives[0].teacher_needs == objectives[1].teacher_needs
+    loss = model.loss(views)["loss"]
+    torch.testing.assert_close(loss, 2 * reference.loss(views)["loss"])
+    loss.backward()
+    assert objectives[0].criterion.scale.grad != 0
+
+
 def test_a_shared_teacher_runs_once_and_weights_count(tiny_mim, views):
     flat = dict.fromkeys(("teacher", "normalization", "head", "loss"))
     options = dict(

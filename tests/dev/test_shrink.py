@@ -112,6 +112,13 @@ CASES = {
             **relation(teacher_layer=17),
         )
     ),
+    "relations": config(
+        model(
+            dict(type="mimseg.ViTTeacher", init="a.pth", backbone={**DROP, "arch": "large"}),
+            **relation(num_heads=16)
+            | dict(norm=dict(type="mimseg.Relations", layer=17, num_heads=16)),
+        )
+    ),
 }
 
 
@@ -165,6 +172,10 @@ def test_what_follows_in_proportion():
     assert cfg.model.backbone.last_block_heads == cfg.model.teacher.backbone.arch.num_heads == 8
     assert cfg.model.backbone.arch.num_heads == 6
     assert cfg.model.head.teacher_layer == 3  # the 18th of 24 is the fourth or fifth of six
+    cfg = copy.deepcopy(CASES["relations"])
+    shrink(cfg)
+    assert cfg.model.normalization.layer == 3
+    assert cfg.model.normalization.num_heads == cfg.model.head.num_heads == 8
     cfg = copy.deepcopy(CASES["data2vec"])
     shrink(cfg, depth=4)
     assert cfg.model.normalization.layers == (1, 2, 3)

@@ -86,7 +86,7 @@ def _one(cfg: Config) -> dict[str, str]:
     }
     for slot, attribute in (("normalization",) * 2, ("head",) * 2, ("loss", "criterion")):
         parts[slot] = [
-            describe(getattr(one, attribute), o[slot])
+            describe(getattr(one, attribute), o.get(slot))
             for one, o in zip(built, objectives, strict=True)
         ]
     text = {name: _join(values, "; ") for name, values in parts.items()}
