@@ -20,6 +20,7 @@ from mimseg.data.checks.coco import check_coco
 from mimseg.data.checks.folder import check_folder, require_path
 from mimseg.data.checks.labels import check_label_maps
 from mimseg.errors import UserError
+from mimseg.registry import find_default, find_parameter
 
 SPLITS = ("train", "val", "test")
 
@@ -48,12 +49,11 @@ class DatasetConfig:
 
     def default(self, name: str, default=None):
         """Return what the class, or a parent of it, takes where the entry gives nothing."""
-        for parent in self.cls.__mro__ if self.cls else ():
-            init = parent.__dict__.get("__init__")
-            found = inspect.signature(init).parameters.get(name) if init else None
-            if found is not None and found.default is not inspect.Parameter.empty:
-                return found.default
-        return default
+        return find_default(self.cls, name, default)
+
+    def takes(self, name: str) -> bool:
+        """Whether the class has such an argument."""
+        return find_parameter(self.cls, name) is not None
 
     @property
     def is_remote(self) -> bool:
