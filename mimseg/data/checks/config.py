@@ -1,4 +1,4 @@
-"""Looks at a config's data before anything is built, and says what is wrong in one message.
+"""Checks a config's data before anything is built, and says what is wrong in one message.
 
 Known are image folders, mmseg's image and label map folders, and COCO files; another kind of data
 set is left alone, and so is data on a remote backend. Reading is capped, so that a check takes a
@@ -88,7 +88,7 @@ class DatasetConfig:
         return isinstance(prefixes, Mapping) and bool(prefixes.get(name))
 
     @property
-    def own_classes(self) -> list[str]:
+    def class_defaults(self) -> list[str]:
         """The class names that the class itself has, in the order of the files' labels."""
         return list((getattr(self.cls, "METAINFO", None) or {}).get("classes") or ())
 
@@ -97,7 +97,7 @@ class DatasetConfig:
         names = (self.given.get("metainfo") or {}).get("classes")
         if isinstance(names, str):  # mmengine reads such a file, a name a line
             names = Path(names).read_text().splitlines() if os.path.isfile(names) else ()
-        return list(names or self.own_classes)
+        return list(names or self.class_defaults)
 
 
 def leaf_datasets(key: str, given: Mapping, scope: str) -> Iterator[DatasetConfig]:
