@@ -47,7 +47,7 @@ def rehearse(cfg: Config) -> Config:
 
     The first images of each split are read, in this process; hooks are as written but for their
     intervals. What the config starts from (`load_from`, a backbone's `init_cfg`) is left out: it
-    does not fit a small network. Without bfloat16 arithmetic the training is in float32.
+    does not fit a small network. Where the device has no mixed precision it trains in float32.
 
     Args:
         cfg: a whole config, which stays as it is.
@@ -68,15 +68,22 @@ def rehearse(cfg: Config) -> Config:
         shorten(one)
         one.update(load_from=None, resume=False)
         one.pop("compile", None)
-        if "Amp" in one.optim_wrapper.get("type", "") and not bf16_supported(get_device()):
-            one.optim_wrapper.type = "OptimWrapper"
-            for key in ("dtype", "loss_scale"):
-                one.optim_wrapper.pop(key, None)
+        _use_float32_where_needed(one.optim_wrapper)
         if one.get("visualizer"):  # nothing is sent to a tracking server
             one.visualizer.vis_backends = [dict(type="LocalVisBackend")]
 
     change_stages(small, change)
     return small
+
+
+def _use_float32_where_needed(wrapper: dict) -> None:
+    """Take mixed precision out of an optimizer wrapper where this device has none."""
+    device = get_device()
+    runs = {"mimseg.AmpOptimWrapper": bf16_supported(device), "AmpOptimWrapper": device != "cpu"}
+    if not runs.get(wrapper.get("type"), True):
+        wrapper["type"] = "OptimWrapper"
+        for key in ("dtype", "loss_scale"):
+            wrapper.pop(key, None)
 
 
 def _shrink_one(cfg: Config, size: Size, handed: str | None) -> None:

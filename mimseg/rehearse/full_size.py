@@ -32,27 +32,28 @@ def check_parts(cfg: Config) -> str:
     model = check_model(cfg).eval()
     height, width = _sides(cfg.model.backbone.get("img_size", 224))
     images = torch.empty(1, 3, height, width, device="meta")
-    entered: list[str] = []  # modules in the order of their calls, each with its input's shape
+    entered: list[str] = []  # layers in the order of their calls, each with its input's shape
     try:
         with torch.no_grad(), _noted(model, entered):
             features = model.extract_feat(images)
-            for part in (part for name in HEADS for part in _parts(model, name)):
-                part(features)
-    except NotImplementedError:
-        return "networks: they build at full size; whether their parts fit was not seen"
-    except RuntimeError as error:
+            for name in HEADS:
+                for part in _parts(model, name):
+                    part(features)
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        if not isinstance(error, RuntimeError) or "meta" in str(error) or not entered:
+            return f"networks: they build at full size; not checked: their channels ({error})"
         raise UserError(
             "model",
             cfg.model.get("type"),
-            expected=f"parts that fit one another at full size; {entered[-1]}",
+            expected=f"parts that fit one another at full size; {entered[-1]} ({error})",
             fix="compare the channels of backbone, neck and heads",
         ) from error
-    return "networks: they build at full size, and their parts fit"
+    return "networks: they build at full size, and their channels fit"
 
 
 @contextmanager
 def _noted(model: nn.Module, entered: list[str]) -> Iterator[None]:
-    """Within the block, note each module that is called."""
+    """Within the block, note each layer that is called."""
 
     def note(name: str, module: nn.Module, inputs: tuple) -> None:
         shape = list(inputs[0].shape) if inputs and isinstance(inputs[0], Tensor) else "its input"
@@ -107,7 +108,7 @@ def check_start(cfg: Config, trust: bool) -> str | None:
         return None
     path = str(resolve_checkpoint(cfg.load_from, "load_from"))
     weights = weights_in(read_checkpoint(path, trust, key="load_from"), path, "load_from")
-    load_start(build(cfg), weights, path, "load_from")
+    load_start(_build(cfg), weights, path, "load_from")
     return f"model: {path} (load_from) fits at full size"
 
 
@@ -145,7 +146,7 @@ def _load_teacher(cfg: Mapping, backbone: Mapping) -> None:
     teacher.load(student)
 
 
-def build(cfg: Config) -> nn.Module:
+def _build(cfg: Config) -> nn.Module:
     """A config's model with weights as its parts' constructors leave them."""
     DefaultScope.get_instance(f"rehearsal {id(cfg)}", scope_name=cfg.default_scope)
     with ROOT.switch_scope_and_registry(cfg.default_scope) as registry:

@@ -11,6 +11,7 @@ from mimseg.rehearse.images import fit, full_side, scale_lengths
 from mimseg.rehearse.size import Size
 from mimseg.rehearse.vit import shrink_vit
 
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 WIDTHS = ("channels", "embed_dims", "input_features")  # ends of the keys that count channels
 MOST = dict(num=16, nms_pre=50, max_per_img=50)  # of what a detector samples, proposes and keeps
 
@@ -32,12 +33,9 @@ def shrink_parts(cfg: Config, size: Size) -> None:
     for name in ("train_cfg", "test_cfg"):
         _limit(model.get(name))
     scale = size.img_size / side
-    images = [cfg[key].dataset for key in _LOADERS if cfg.get(key)]
+    images = [cfg[key].dataset for key in LOADERS if cfg.get(key)]
     scale_lengths([*images, cfg.get("tta_pipeline"), model.get("test_cfg")], scale)
     fit(model.get("data_preprocessor"), size, scale, student.patch_size)
-
-
-_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def narrow(node: Any, channels: Callable[[int], int]) -> None:

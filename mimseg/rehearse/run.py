@@ -19,7 +19,7 @@ from mimseg.engine.stages import stage_configs, train_stages
 from mimseg.errors import UserError
 from mimseg.pipeline.scalars import last_position, read_curve, scalar_files
 from mimseg.registry import MODELS
-from mimseg.rehearse.config import rehearse
+from mimseg.rehearse.config import BATCH, rehearse
 from mimseg.rehearse.full_size import check_backbone, check_parts, check_start, check_teachers
 
 SPLITS = ("train", "val", "test")
@@ -59,7 +59,8 @@ def run_rehearsal(
         lines = [*_check(cfg, trust), *_run(cfg)]
     seconds = f"{time.monotonic() - begin:.0f} s"
     kept = f"all of it is in {work_dir}" if work_dir else "nothing was kept"
-    print(f"\nrehearsed {config} in {seconds}: nothing would stop it")
+    lines.append("not rehearsed: memory and speed at full size, several processes")
+    print(f"\nrehearsed {config} in {seconds}: no fault found")
     print("\n".join(f"  {line}" for line in lines))
     print(kept, flush=True)
 
@@ -77,13 +78,11 @@ def _check(cfg: Config, trust: bool) -> Iterator[str]:
         with _phase(f"{before}building the networks at full size"):
             yield before + check_parts(stage)
         key = option.get("teacher_key", "model.teacher") if option.get("teacher") else ""
-        with _phase(f"{before}loading the teachers"):
-            for line in check_teachers(stage, key.rpartition(".")[2] or None):
-                yield before + line
-    with _phase("loading the backbone"):
-        for line in (check_backbone(cfg), check_start(cfg, trust)):
-            if line:
-                yield line
+        with _phase(f"{before}loading the weights that it starts with"):
+            teachers = check_teachers(stage, key.rpartition(".")[2] or None)
+            for line in (*teachers, check_backbone(stage), check_start(stage, trust)):
+                if line:
+                    yield before + line
 
 
 def _run(cfg: Config) -> Iterator[str]:
@@ -100,11 +99,10 @@ def _run(cfg: Config) -> Iterator[str]:
             raise UserError("loss", "NaN or infinity", expected="a finite loss in every step")
         before = f"{name}: " if name else ""
         yield f"{before}training: {steps} steps of {batch} images, loss {losses[-1]:.4g}"
-    kind = small.optim_wrapper.get("type")
-    if kind != cfg.optim_wrapper.get("type"):
-        yield "  in float32, as this machine has no bfloat16 arithmetic"
+    if small.optim_wrapper.get("type") != cfg.optim_wrapper.get("type"):
+        yield f"in float32: this machine does not run {cfg.optim_wrapper.get('type')}"
     if record["metrics"] is not None:
-        yield f"validation: {_images(small, 'val')} images, {_metrics(record['metrics'])}"
+        yield f"validation: up to {BATCH} images, {_metrics(record['metrics'])}"
     with _phase("loading the checkpoint back"):
         last = list(stage_configs(small).values())[-1] if cfg.get("stages") else small
         load_backbone(MODELS.build(dict(last.model.backbone)), work_dir, key="checkpoint")
@@ -112,12 +110,7 @@ def _run(cfg: Config) -> Iterator[str]:
     if small.get("test_dataloader") and small.get("test_evaluator"):
         with _phase("testing"):
             record = test(copy.deepcopy(small), str(work_dir))
-        yield f"test: {_images(small, 'test')} images, {_metrics(record['metrics'])}"
-
-
-def _images(cfg: Config, split: str) -> object:
-    dataset = cfg[f"{split}_dataloader"].dataset
-    return dataset.get("indices") or "its"
+        yield f"test: up to {BATCH} images, {_metrics(record['metrics'])}"
 
 
 def _metrics(metrics: dict[str, float]) -> str:

@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from mimseg.cli.scenes import main as make_scenes
 from mimseg.cli.train import main as train_main
 from mimseg.registry import MODELS
+from mimseg.rehearse.config import rehearse
 
 ROOT = Path(__file__).parents[2]
 MAE = "mae/mae_vit-mini-p8_1xb64-40e_scenes"
@@ -77,7 +79,7 @@ def rehearsed(tmp_path, monkeypatch, capsys):
 def test_pretraining(rehearsed, scenes):
     code, said, _ = rehearsed(MAE, data_root=scenes / "unlabelled")
     assert code == 0
-    assert "data: train checked" in said and "their parts fit" in said
+    assert "data: train checked" in said and "their channels fit" in said
     assert "training: 2 steps of 2 images, loss " in said
     assert "checkpoint: epoch_1.pth written and loaded back" in said
     assert "validation" not in said and said.rstrip().endswith("nothing was kept")
@@ -100,7 +102,7 @@ def test_dense(rehearsed, scenes, config, metric):
     assert code == 0
     assert "data: train, val, test checked" in said
     for line in ("validation", "test"):
-        assert metric in said.split(f"  {line}: 2 images, ")[1].splitlines()[0]
+        assert metric in said.split(f"  {line}: up to 2 images, ")[1].splitlines()[0]
     assert "checkpoint: iter_2.pth written" in said
 
 
@@ -161,14 +163,14 @@ def test_windowed_detector_on_other_classes(rehearsed, scenes, mine):
     assert code == 2 and "num_classes = 80: expected 8" in error
     heads = {f"model__roi_head__{head}_head__num_classes": 8 for head in ("bbox", "mask")}
     code, said, _ = rehearsed(mine(VITDET, data), data_root=scenes, **heads)
-    assert code == 0 and "test: 2 images, coco/bbox_mAP" in said
+    assert code == 0 and "test: up to 2 images, coco/bbox_mAP" in said
 
 
 def test_classification(rehearsed, images):
     options = dict(data_root=images, model__data_preprocessor__num_classes=CLASSES)
     code, said, _ = rehearsed(IMAGENET, **options, model__head__num_classes=CLASSES)
     assert code == 0
-    assert "validation: 2 images, accuracy/top1, accuracy/top5 measured" in said
+    assert "validation: up to 2 images, accuracy/top1, accuracy/top5 measured" in said
     code, _, error = rehearsed(IMAGENET, **options)
     assert code == 2 and "num_classes = 6: expected 1000" in error
 
@@ -217,6 +219,18 @@ def test_a_loss_that_is_not_finite(rehearsed, scenes):
         MAE, data_root=scenes / "unlabelled", optim_wrapper__optimizer__lr=1e38
     )
     assert code == 2 and "expected a finite loss in every step" in error
+
+
+def test_on_a_device_without_mixed_precision(monkeypatch):
+    monkeypatch.setattr("mimseg.rehearse.config.get_device", lambda: "cpu")
+    monkeypatch.setattr("mimseg.rehearse.config.bf16_supported", lambda device: False)
+    cfg = Config.fromfile(ROOT / f"configs/{IMAGENET}.py")
+    assert rehearse(cfg).optim_wrapper.type == "OptimWrapper"
+    monkeypatch.setattr("mimseg.rehearse.config.bf16_supported", lambda device: True)
+    assert rehearse(cfg).optim_wrapper.type == "mimseg.AmpOptimWrapper"
+    cfg.optim_wrapper.update(type="AmpOptimWrapper", dtype="float16")  # mmengine's wants a GPU
+    assert rehearse(cfg).optim_wrapper.type == "OptimWrapper"
+    assert "dtype" not in rehearse(cfg).optim_wrapper
 
 
 def test_flags_that_do_not_go_with_it(rehearsed, capsys):
