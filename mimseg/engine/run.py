@@ -24,7 +24,7 @@ from mimseg.engine.console import ConsoleHook, hush, plain_metrics, say
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
 from mimseg.engine.scale_lr import scale_lr
-from mimseg.engine.summary import say_end, say_model, say_plan, say_result, say_test
+from mimseg.engine.summary import say_model, say_plan, say_result, say_test
 from mimseg.errors import UserError, report_unknown_types
 from mimseg.files import write_json
 
@@ -77,13 +77,6 @@ class _RunHook(Hook):
 
 
 def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
-    """Train in `cfg.work_dir`, write its done.json, and say what it made. See `train_once`."""
-    record = train_once(cfg, resume, trust)
-    say_end(cfg, record)
-    return record
-
-
-def train_once(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     """Train in `cfg.work_dir` and write its done.json.
 
     The learning rate is scaled to the images per step (`scale_lr`), and bfloat16 that a config

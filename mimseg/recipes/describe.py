@@ -6,12 +6,13 @@ that a config says about itself in words is read.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+
+from mimseg.registry import find_default
 
 _SUFFIX = re.compile(r"(Teacher|Normalization|Head|Loss|Masking)$")
 _WORD = re.compile(r"[A-Z]+\d+(?=[A-Z]|$)|[A-Z]+(?=[A-Z][a-z])|[A-Z][a-z]+|[A-Z]+|[a-z]+|\d+")
@@ -31,14 +32,7 @@ class Settings:
         self.built, self.given = built, given
 
     def __getitem__(self, name: str) -> Any:
-        if name in self.given:
-            return self.given[name]
-        for parent in type(self.built).__mro__:
-            init = parent.__dict__.get("__init__")
-            found = inspect.signature(init).parameters.get(name) if init else None
-            if found is not None and found.default is not inspect.Parameter.empty:
-                return found.default
-        return None
+        return self.given[name] if name in self.given else find_default(type(self.built), name)
 
 
 def words(kind: type) -> str:

@@ -54,20 +54,20 @@ def _write_chunk(root: Path, config: SceneConfig, seed: int, job: tuple[str, ran
     """Draw and write some images of one split; return each image's COCO instances."""
     split, indices = job
     number, folder, coco_name = SPLITS[split]
-    found = []
+    annotated = []
     for index in indices:
         scene = draw_scene(config, np.random.default_rng([seed, number, index]))
         path = root / folder / f"scene_{index:06d}"
         image = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
         _write_file(path, ".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if coco_name is None:
-            found.append([])
+            annotated.append([])
             continue
         labels = root / folder.replace("images", "annotations") / path.name
         _write_file(labels, ".png", scene.labels, [cv2.IMWRITE_PNG_COMPRESSION, 6])
         pairs = zip(scene.categories, scene.masks, strict=True)
-        found.append([coco_format.instance(category, mask) for category, mask in pairs])
-    return found
+        annotated.append([coco_format.instance(category, mask) for category, mask in pairs])
+    return annotated
 
 
 def _start_process() -> None:
@@ -122,7 +122,7 @@ def write_scenes(
 ) -> bool:
     """Write a data set and return True, or return False where the same one already lies there.
 
-    A killed run leaves `OUT.partial`; the next one starts afresh.
+    A killed run leaves `OUT.partial`; the next one starts from nothing.
 
     Args:
         out: folder to make.
@@ -180,16 +180,16 @@ def _is_free(out: Path, wanted: dict, force: bool) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return True
     marker = out / MARKER
-    found = json.loads(marker.read_text()) if marker.is_file() else None
-    ours = found is not None or (out.is_dir() and all(p.name in OURS for p in out.iterdir()))
+    previous = json.loads(marker.read_text()) if marker.is_file() else None
+    ours = previous is not None or (out.is_dir() and all(p.name in OURS for p in out.iterdir()))
     if not ours:
         expected = "a new or empty folder, or one of scenes made earlier"
         raise UserError("OUT", str(out), expected=expected, fix="choose another folder")
     if force:
-        return found != wanted
-    if found == wanted:
+        return previous != wanted
+    if previous == wanted:
         return False
-    state = "says others" if found else "is missing"
+    state = "says others" if previous else "is missing"
     expected = f"scenes of these arguments; {MARKER} there {state}"
     raise UserError(
         "OUT", str(out), expected=expected, fix="choose another folder, or replace with --force"

@@ -17,7 +17,7 @@ from mimseg.files import read_section, replace_section
 from mimseg.recipes.describe import describe
 from mimseg.recipes.methods import Method, find_methods
 from mimseg.registry import MODELS
-from mimseg.rehearse.pretraining import shrink
+from mimseg.rehearse.config import shrink
 
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 COLUMNS = ("teacher", "student", "normalization", "head", "loss", "mask", "positions")

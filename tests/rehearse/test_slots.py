@@ -4,13 +4,17 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
 
 from mimseg.engine.stages import stage_configs
 from mimseg.errors import UserError
+from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
-from mimseg.rehearse.pretraining import shrink
+from mimseg.rehearse.config import shrink
 from mimseg.rehearse.size import Size
+from mimseg.rehearse.teachers import SmallTeacher
+from mimseg.teachers.base import Teacher
 
 DROP = dict(type="mimseg.ViT", arch="base", img_size=224, patch_size=16, mask_mode="drop")
 TOKEN = {**DROP, "mask_mode": "token", "rel_pos_bias": "shared", "pos_embed": "none"}
@@ -243,6 +247,41 @@ def test_stages():
     step(first)
     second.model.teacher.init = "random"
     step(second)
+
+
+class Counting(Teacher):
+    """A teacher of one's own: as many numbers per patch as it is told."""
+
+    def __init__(self, patch_size, width, **kwargs):
+        super().__init__(**kwargs)
+        self.stride, self.out_channels = patch_size, width
+
+    def targets(self, images, needs):
+        tokens = F.avg_pool2d(images, self.stride).mean(1).flatten(1)[..., None]
+        grid = self.grid_of(*images.shape[2:])
+        return TeacherOutput(grid, tokens={-1: tokens.expand(-1, -1, self.out_channels)})
+
+
+class Shrinkable(Counting):
+    @staticmethod
+    def small_form(cfg, size, student):
+        cfg.update(patch_size=size.patch(cfg["patch_size"], student.patch_size), width=5)
+        return SmallTeacher(size.grid * cfg["patch_size"])
+
+
+def test_a_teacher_of_ones_own_says_how(monkeypatch):
+    for kind in (Counting, Shrinkable):
+        monkeypatch.setitem(MODELS._module_dict, kind.__name__, kind)
+    teacher = dict(patch_size=16, width=700)
+    cfg = config(model(dict(type="mimseg.Counting", **teacher)))
+    with pytest.raises(UserError, match="teacher.type = 'mimseg.Counting'.*small_form"):
+        shrink(cfg)
+    cfg = config(model(dict(type="mimseg.Shrinkable", **teacher)))
+    shrink(cfg)
+    assert (cfg.model.teacher.patch_size, cfg.model.teacher.width) == (8, 5)
+    step(cfg)
+    with pytest.raises(UserError, match="'mimseg.Nothing': expected a registered teacher"):
+        shrink(config(model(dict(type="mimseg.Nothing"))))
 
 
 def test_what_cannot_be_shrunk():
