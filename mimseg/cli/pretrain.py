@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mimseg.cli.parsing import command_parser
 from mimseg.errors import UserError, exit_code
+from mimseg.students.archs import ARCHS
 
-ARCHS = ("mini", "tiny", "small", "base", "large", "huge")
 STOPPED = "stopped; the same command with --resume continues"
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of a method that has one: a network from the hub, or a checkpoint or work dir "
         "(the recipe's)",
     )
-    add("--arch", default="base", choices=ARCHS, help="size of the ViT (base)")
+    add("--arch", default="base", choices=list(ARCHS), help="size of the ViT (base)")
     add("--out", type=Path, help="work dir (work_dirs/METHOD_ARCH_IMAGES)")
     add("--epochs", type=int, help="passes over the images, in each stage (the recipe's)")
     add("--batch", type=int, help="images per step on each GPU (the recipe's; 32 on a CPU)")
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     import torch
 
-    from mimseg.engine.stages import check_stages
+    from mimseg.engine.stages import check_models
     from mimseg.recipes.pretrain import Request, compose
 
     available = torch.cuda.device_count()
@@ -58,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
     composition = compose(request)
     out = args.out or Path("work_dirs") / f"{args.method}_{args.arch}_{args.images.resolve().name}"
     composition.cfg.work_dir = str(out)
-    check_stages(composition.cfg)
+    check_models(composition.cfg)
     print("\n".join(_plan(composition, gpus, out)), flush=True)
     if args.dry_run:
         return 0
@@ -85,25 +85,22 @@ def _train(cfg, out: Path, gpus: int, resume: bool) -> int:
 
 
 def _plan(composition, gpus: int, out: Path) -> list[str]:
-    from mimseg.engine.scale_lr import scale_learning_rate
+    from mimseg.engine.scale_lr import scale_lr
 
-    cfg = composition.cfg
-    written = cfg.optim_wrapper.optimizer.lr
-    scaled = scale_learning_rate(cfg.copy(), max(1, gpus))
+    cfg, backbone = composition.cfg, composition.cfg.model.backbone
     teacher = cfg.model.get("teacher") or {}
-    name = teacher.get("model") or teacher.get("init") or teacher.get("type", "several")
-    steps = f"{composition.epochs} epochs, {composition.steps:,} steps"
+    name = teacher.get("model") or teacher.get("init") or teacher.get("type", "several networks")
+    length = f"{composition.epochs:,} epochs, {composition.steps:,} steps"
     if composition.stages > 1:
-        steps = f"{composition.stages} stages of {steps}"
-    device = f"{gpus} GPU" + "s" * (gpus > 1) if gpus else "the CPU"
+        length = f"{composition.stages} stages of {length}"
+    device = "the CPU" if not gpus else "1 GPU" if gpus == 1 else f"{gpus} GPUs"
     rows = {
         "images": composition.count.text(),
         "recipe": composition.recipe,
         "teacher": name.removeprefix("mimseg."),
-        "student": f"ViT-{cfg.model.backbone.arch}/{cfg.model.backbone.patch_size}, "
-        f"{cfg.model.backbone.img_size} px",
-        "length": f"{steps}, {composition.batch} images per step on {device}",
-        "rate": f"{scaled:.3g}" if False else "",
+        "student": f"ViT-{backbone.arch}/{backbone.patch_size}, {backbone.img_size} px",
+        "length": f"{length}, {composition.batch} images per step on {device}",
+        "rate": str(scale_lr(cfg.copy(), max(1, gpus))),
         "out": str(out),
     }
-    return [f"{key:8} {value}" for key, value in rows.items()] + composition.notes
+    return [*(f"{key:8} {value}" for key, value in rows.items()), *composition.notes]

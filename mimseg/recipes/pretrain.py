@@ -13,10 +13,10 @@ from mmengine.config import Config
 from mimseg.errors import UserError, require_at_least, require_choice
 from mimseg.recipes.configs import CONFIGS
 from mimseg.recipes.methods import find_methods
+from mimseg.students.archs import ARCHS
 
 # Suffixes that mimseg.LoadImageFromFile decodes.
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-ARCHS = ("mini", "tiny", "small", "base", "large", "huge")
 IMAGENET = 1_281_167  # images that the recipes' epochs are meant for
 CPU_BATCH = 32  # ours: a ViT-B with its decoder then stays below 8 GB
 HUB = {
