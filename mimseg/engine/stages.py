@@ -102,6 +102,16 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
     return configs
 
 
+def check_models(cfg: Config) -> None:
+    """Build a training's model, or each stage's, without memory, and compare the grids.
+
+    Raises:
+        UserError: slots that do not fit one another.
+    """
+    for stage in stage_configs(cfg).values() if cfg.get("stages") else [cfg]:
+        _check_model(stage)
+
+
 def _check_model(cfg: Config) -> None:
     """Build a stage's model without memory: what cannot fit is told before anything trains."""
     DefaultScope.get_instance(f"stage {cfg.work_dir}", scope_name=cfg.default_scope)

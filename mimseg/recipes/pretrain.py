@@ -239,9 +239,7 @@ def _own_teacher(source: str) -> dict:
     known = f"clip, dino, dinov2, random, none, or a file or work dir ({source} is not there)"
     if not Path(source).exists():
         raise UserError("--teacher", source, expected=known)
-    return dict(
-        type="mimseg.ViTTeacher", init=source, backbone=backbone_config(source, key="--teacher")
-    )
+    return dict(type="mimseg.ViTTeacher", init=source, backbone=backbone_config(source))
 
 
 def _fit_relations(cfg: Config) -> None:

@@ -19,7 +19,8 @@ def photos(tmp_path_factory):
     (folder / "trip").mkdir()
     for index in range(12):
         image = Image.effect_noise((40, 30), 40 + index).convert("RGB")
-        image.save(folder / ("trip" if index % 2 else "") / f"{index}.{'png' if index > 9 else 'jpg'}")
+        name = f"{index}.png" if index > 9 else f"{index}.jpg"
+        image.save(folder / ("trip" if index % 2 else "") / name)
     (folder / "notes.txt").touch()
     (folder / "raw.heic").touch()
     (folder / ".hidden.jpg").touch()
