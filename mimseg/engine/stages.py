@@ -102,6 +102,12 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
     return configs
 
 
+def check_models(cfg: Config) -> None:
+    """Check a training's model, or each stage's. See `check_model`."""
+    for stage in stage_configs(cfg).values() if cfg.get("stages") else [cfg]:
+        check_model(stage)
+
+
 def check_model(cfg: Config) -> nn.Module:
     """Build a model without memory: what cannot fit is reported before anything trains.
 
