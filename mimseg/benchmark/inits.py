@@ -27,7 +27,7 @@ class Source:
 
     @property
     def flags(self) -> list[str]:
-        """What tools/train.py is told."""
+        """Arguments of `mimseg train`."""
         return ["--init", self.checkpoint] if self.checkpoint else []
 
 
@@ -53,7 +53,7 @@ def sources(pretrains: list[dict[str, Any]], places: Places) -> dict[str, Source
             continue
         step = f"pretrain-{name}"
         found[name] = Source(f"{{work_dir}}/{step}", [step], options)
-        config = load_config(str(places.root / item["config"]))
+        config = load_config(places.config(item["config"]))
         for number, stage in enumerate(config.get("stages") or []):
             folder = stage.get("name", f"stage{number}")
             found[f"{name}-{folder}"] = Source(f"{{work_dir}}/{step}/{folder}", [step], options)

@@ -15,6 +15,7 @@ from typing import Any
 
 from mimseg.errors import UserError
 from mimseg.files import read_json, write_json
+from mimseg.recipes.configs import config as read_config
 
 
 def load_run(folder: Path) -> tuple[Any, Path]:
@@ -23,7 +24,6 @@ def load_run(folder: Path) -> tuple[Any, Path]:
     Raises:
         UserError: the run is not finished or its config is gone.
     """
-    from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
     done = read_json(folder / "done.json")
@@ -35,7 +35,7 @@ def load_run(folder: Path) -> tuple[Any, Path]:
     configs = sorted(checkpoint.parent.glob("*.py"), key=lambda path: path.stat().st_mtime)
     if not configs:
         raise UserError("--run", str(folder), expected=f"a config in {checkpoint.parent}")
-    config = Config.fromfile(configs[-1])
+    config = read_config(configs[-1])
     init_default_scope(config.get("default_scope", "mmengine"))
     return config, checkpoint
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mimseg import __version__
 from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.report import write_report
 from mimseg.benchmark.results import test_rows, write_record
@@ -18,8 +19,12 @@ from mimseg.pipeline.provenance import commit, machine
 from mimseg.pipeline.step import Step, StepState
 
 
-def run_benchmark(args: argparse.Namespace, root: Path) -> int:
+def run_benchmark(args: argparse.Namespace, checkout: Path | None) -> int:
     """Run a benchmark with the arguments of `mimseg benchmark`.
+
+    Args:
+        args: those arguments.
+        checkout: the repository; None for an installed package, which works in the current folder.
 
     Returns:
         0, or 1 after a failed step.
@@ -28,11 +33,12 @@ def run_benchmark(args: argparse.Namespace, root: Path) -> int:
         UserError: a mistake in the config or the arguments.
     """
     config = read_config(args)
+    root = checkout or Path.cwd()
     work_dir = (args.work_dir or root / "work_dirs" / args.config.stem).resolve()
     data_root = args.data_root.resolve() if args.data_root else None
     if data_root is not None and not data_root.is_dir():
         raise UserError("--data-root", str(data_root), expected="an existing folder")
-    places = Places(root, work_dir, data_root)
+    places = Places(root, work_dir, data_root, checkout=checkout is not None)
     plan = Plan(config, places, args.config.stem)
     if args.dry_run:
         dry_run(plan, places)
@@ -51,7 +57,8 @@ def run_benchmark(args: argparse.Namespace, root: Path) -> int:
 
     with WorkDirLock(work_dir) as lock:
         print(f"{plan.name}: {len(plan.steps)} steps, work dir {work_dir}", flush=True)
-        facts = {"commit": commit(root), "machine": machine()}
+        version = commit(checkout) if checkout else f"v{__version__}"
+        facts = {"commit": version, "machine": machine()}
         code = Pipeline(
             plan.steps,
             places,

@@ -183,7 +183,7 @@ class Pipeline:
             argv = [*argv, "--resume"]
         process = start(state, argv, self.places, share_of_cores(self.workers), self.lock)
         self.running[step.name] = Running(
-            step, state, process, budget(step, self.places.root) if step.resume else {}
+            step, state, process, budget(step, self.places) if step.resume else {}
         )
         self._say(self._line(step.name, "resumed" if verdict == "unfinished" else "started"))
 

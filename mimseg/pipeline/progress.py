@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mimseg.pipeline.places import Places
 from mimseg.pipeline.scalars import last_position, scalar_files
 from mimseg.pipeline.step import Step, load_config
 from mimseg.progress import clock as clock
@@ -12,11 +13,11 @@ from mimseg.progress import clock as clock
 FIRST_GUESS = 60.0  # seconds of a kind that nobody knows anything about
 
 
-def budget(step: Step, root: Path) -> dict[str, dict[str, float]]:
+def budget(step: Step, places: Places) -> dict[str, dict[str, float]]:
     """What a training step will run: stage name -> {'iter' or 'epoch': total}; {} if unknown."""
     if step.config is None:
         return {}
-    config = load_config(str(root / step.config))
+    config = load_config(places.config(step.config))
     common = {**dict(config.get("train_cfg") or {}), **_loop_options(step.options)}
     found = {}
     for number, stage in enumerate(config.get("stages") or [{}]):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mimseg.files import write_json
+from mimseg.pipeline.places import Places
 from mimseg.pipeline.progress import Estimator, budget, fraction, tails
 from mimseg.pipeline.step import Step
 
@@ -235,7 +236,7 @@ def test_the_budget_knows_stages_and_options(tmp_path):
         "stages = [dict(name='a'), dict(name='b', options={'train_cfg.max_iters': 4})]\n"
     )
     step = Step("s", [], config="c.py", options={"train_cfg.max_iters": 6})
-    assert budget(step, tmp_path) == {"a": {"iter": 6}, "b": {"iter": 4}}
+    assert budget(step, Places(tmp_path, tmp_path)) == {"a": {"iter": 6}, "b": {"iter": 4}}
 
 
 def test_the_longest_chain_counts_from_each_step():
