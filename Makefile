@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 UV := $(VENV)/uv/bin/uv
 READY := $(VENV)/ready
 
-.PHONY: setup test lint format demo demo-smoke lock
+.PHONY: setup test lint format demo demo-full demo-smoke lock
 
 setup: $(READY)
 
@@ -32,10 +32,13 @@ format: $(READY)
 	$(PY) -m ruff format mimseg tools tests
 
 demo: $(READY)
-	$(PY) tools/benchmark.py configs/benchmark/demo.py
+	$(PY) -m mimseg.cli benchmark demo
+
+demo-full: $(READY)
+	$(PY) -m mimseg.cli benchmark demo-full
 
 demo-smoke: $(READY)
-	$(PY) tools/benchmark.py configs/benchmark/smoke.py
+	$(PY) -m mimseg.cli benchmark smoke
 
 lock:
 	$(UV) pip compile -q --universal --python-version 3.10 --extra dev --no-annotate \

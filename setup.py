@@ -5,6 +5,6 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["mimseg*"]), "mimseg.configs"],
     package_dir={"mimseg.configs": "configs"},
-    package_data={"mimseg": ["py.typed"], "mimseg.configs": ["**/*.py"]},
+    package_data={"mimseg": ["py.typed", "benchmark/report.css"], "mimseg.configs": ["**/*.py"]},
     include_package_data=False,  # setuptools would take the folders of configs for packages
 )

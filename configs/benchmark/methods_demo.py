@@ -1,5 +1,5 @@
 # The four methods at demo size on generated scenes, from data to segmentation: it shows that each runs
-# end to end and goes on after a kill. Their teachers are random or trained here, and the training is
+# end to end and continues after a kill. Their teachers are random or trained here, and the training is
 # short, so the numbers do not rank the methods. Img2Vec's teacher is a random ResNet-18, MaskDistill's
 # a random CLIP tower, the first of TinyMIM's chain an MAE from here, dBOT's a copy of its own student.
 title = 'methods demo'

@@ -1,7 +1,7 @@
 # Real photographs: the four methods on unlabelled images of 64 px, then CamVid segmentation and
-# instances from them and from random weights, and a short pass over COCO's own layout. dBOT stands in
-# for CLIP as the teacher of the other three; a supervised backbone of the same size stands beside. --data-root holds
-# tiny_imagenet_subset.tar.gz, camvid.tar and tiny_coco.tar.
+# instances from them and from random weights, and a short pass over COCO's own layout. dBOT replaces
+# CLIP as the teacher of the other three; a supervised backbone of the same size is compared as well.
+# --data-root holds tiny_imagenet_subset.tar.gz, camvid.tar and tiny_coco.tar.
 title = 'real images'
 seeds = [0, 1, 2]
 workers = 2
@@ -56,7 +56,7 @@ tasks = [
         grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),
     dict(
         name='camvid-detection', task='detection', options=instances,
-        inits=['random', 'dBOT', 'Img2Vec'],  # beside dBOT the best by segmentation
+        inits=['random', 'dBOT', 'Img2Vec'],  # dBOT, and the best by segmentation
         needs=['camvid', 'instances-train', 'instances-val', 'instances-test'],
         config='configs/camvid/mask-rcnn_vit-mini-p8_1xb8-700i_camvid-128x128.py',
         metrics={'AP': 'coco/bbox_mAP', 'mask_AP': 'coco/segm_mAP'}, select='mask_AP', scale=100,

@@ -1,4 +1,4 @@
-"""The folders a benchmark works in, and the placeholders that stand for them in its config."""
+"""Fills the placeholders of a config with folders, and puts them back into commands."""
 
 from __future__ import annotations
 
