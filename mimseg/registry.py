@@ -7,6 +7,8 @@ reports "X is not in the registry" instead.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
 from importlib import import_module
 
 from mmengine import registry as root
@@ -33,6 +35,16 @@ class LazyRegistry(root.Registry):
             import_module(self.index[name])
         return super().get(key)
 
+    def _register_module(
+        self, module: type, module_name: str | list[str] | None = None, force: bool = False
+    ) -> None:
+        """Register; a class from outside the package also by its plain name, for every scope."""
+        super()._register_module(module, module_name, force)
+        if not module.__module__.startswith("mimseg."):
+            names = module_name or module.__name__
+            for name in [names] if isinstance(names, str) else names:
+                self.parent._module_dict.setdefault(name, module)
+
 
 MODELS = LazyRegistry(
     "model",
@@ -57,18 +69,19 @@ MODELS = LazyRegistry(
         "BatchNormalization": "mimseg.normalizations.batch",
         "SoftmaxNormalization": "mimseg.normalizations.softmax",
         "PHISNormalization": "mimseg.normalizations.phi_s",
+        "Relations": "mimseg.normalizations.relations",
         "LinearHead": "mimseg.heads.linear",
         "DecoderHead": "mimseg.heads.decoder",
         "MLPHead": "mimseg.heads.mlp",
         "CrossAttentionDecoderHead": "mimseg.heads.cross_attention_decoder",
         "RelationHead": "mimseg.heads.relation",
         "PatchAggregationHead": "mimseg.heads.patch_aggregation",
-        "SmoothL1Loss": "mimseg.losses.smooth_l1",
-        "L2Loss": "mimseg.losses.l2",
-        "L1Loss": "mimseg.losses.l1",
+        "SmoothL1Loss": "mimseg.losses.regression",
+        "L2Loss": "mimseg.losses.regression",
+        "L1Loss": "mimseg.losses.regression",
         "CosineLoss": "mimseg.losses.cosine",
         "CrossEntropyLoss": "mimseg.losses.cross_entropy",
-        "InfoNCELoss": "mimseg.losses.info_nce",
+        "InfoNCELoss": "mimseg.losses.cross_entropy",
         "RelationKLLoss": "mimseg.losses.relation_kl",
         "RandomMasking": "mimseg.masking.random",
         "BlockMasking": "mimseg.masking.block",
@@ -105,3 +118,21 @@ OPTIM_WRAPPER_CONSTRUCTORS = LazyRegistry(
     {"LayerDecayConstructor": "mimseg.engine.layer_decay"},
 )
 METRICS = LazyRegistry("metric", root.METRICS, {})
+
+
+def find_parameter(kind: type | None, name: str) -> inspect.Parameter | None:
+    """The constructor parameter of that name of a class or of the nearest parent that has one."""
+    return next(_parameters(kind, name), None)
+
+
+def find_default(kind: type | None, name: str, default: object = None) -> object:
+    """The nearest default of that parameter; `default` where there is none."""
+    values = (parameter.default for parameter in _parameters(kind, name))
+    return next((value for value in values if value is not inspect.Parameter.empty), default)
+
+
+def _parameters(kind: type | None, name: str) -> Iterator[inspect.Parameter]:
+    for parent in kind.__mro__ if kind else ():
+        init = parent.__dict__.get("__init__")
+        if init and name in (parameters := inspect.signature(init).parameters):
+            yield parameters[name]

@@ -1,5 +1,5 @@
 # Linear segmentation on frozen features of ViT-B/16, ADE20K: batch norm and a 1x1 convolution on
-# the last block's normalised patch tokens. Ours, after DINOv2's probe (arXiv 2304.07193), whose
+# the last block's normalized patch tokens. Ours, after DINOv2's probe (arXiv 2304.07193), whose
 # ADE20K config has these numbers of optimizer, schedule, crops and test. Ours too: no weight decay
 # on norms and biases.
 # BEiT-like checkpoints want model.backbone.pos_embed=none model.backbone.rel_pos_bias=shared
@@ -7,7 +7,7 @@
 # model.backbone.final_norm=False too). Several blocks are concatenated by, as an example,
 # model.backbone.out_indices=[8,9,10,11] model.decode_head.in_channels=[768,768,768,768]. TinyMIM's relations train
 # q, k and v alone of the last block: take model.backbone.out_indices=[-2].
-_base_ = ['../_base_/datasets/ade20k_512.py', '../_base_/schedules/ade20k_160k.py',
+_base_ = ['../_base_/datasets/ade20k_512.py', '../_base_/runtime/segmentation.py',
           '../_base_/runtime/common.py']
 
 model = dict(
@@ -28,10 +28,16 @@ model = dict(
 )
 train_dataloader = dict(batch_size=2)
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=1e-4))
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=1e-4),
+    constructor='mimseg.LayerDecayConstructor',
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
     dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=40000),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=40000, val_interval=10000)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
 default_hooks = dict(checkpoint=dict(interval=10000))
+auto_scale_lr = dict(base_batch_size=16)

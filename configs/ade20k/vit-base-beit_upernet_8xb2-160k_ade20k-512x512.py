@@ -1,15 +1,10 @@
-# UperNet with ViT-B/16 on ADE20K, BEiT-style. Numbers of BEiT v2's base (microsoft/unilm,
+# UperNet with ViT-B/16 on ADE20K, BEiT-style (arXiv 2106.08254): relative positions without absolute ones,
+# a table a block. Tables are resized as BEiT's code does; one that the pretraining shared is copied to
+# every block. Biases and layer scale come with the checkpoint. Numbers of BEiT v2's base (microsoft/unilm,
 # beit2/semantic_segmentation).
-_base_ = ['../_base_/models/upernet_vit-base-beit.py', '../_base_/datasets/ade20k_512.py',
-          '../_base_/schedules/ade20k_160k.py', '../_base_/runtime/common.py']
+_base_ = './vit-base_upernet_8xb2-160k_ade20k-512x512.py'
 
 model = dict(
     backbone=dict(
-        arch='base', drop_path_rate=0.15, layer_scale=0.1, out_indices=(3, 5, 7, 11)),
-    test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)),
-)
-train_dataloader = dict(batch_size=2)
-optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=5e-5, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(layer_decay_rate=0.75),
-)
+        pos_embed='none', rel_pos_resize='geometric', layer_scale=0.1, drop_path_rate=0.15))
+optim_wrapper = dict(optimizer=dict(lr=5e-5), paramwise_cfg=dict(layer_decay_rate=0.75))

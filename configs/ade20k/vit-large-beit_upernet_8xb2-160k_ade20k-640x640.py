@@ -3,21 +3,30 @@
 # with weights pretrained and fine-tuned on ImageNet-22k. It sums two batches of 8 a step, so its
 # 3000 iterations of warmup and 320k in all are 1500 and 160k here. Ours: the rate falls over all of
 # them (there it is at 0 after half), float32 (--amp gives bfloat16), and blocks are recomputed.
-_base_ = ['../_base_/models/upernet_vit-base-beit.py', '../_base_/datasets/ade20k_640.py',
-          '../_base_/schedules/ade20k_160k.py', '../_base_/runtime/common.py']
+_base_ = './vit-base_upernet_8xb2-160k_ade20k-512x512.py'
 
 model = dict(
-    backbone=dict(
-        arch='large', img_size=640, drop_path_rate=0.2, layer_scale=1e-6,
-        out_indices=(7, 11, 15, 23), activation_checkpointing=True),
+    backbone=dict(  # as vit-base-beit at 512 px has it
+        arch='large', img_size=640, pos_embed='none', rel_pos_resize='geometric', layer_scale=1e-6,
+        drop_path_rate=0.2, out_indices=(7, 11, 15, 23), activation_checkpointing=True),
     data_preprocessor=dict(size=(640, 640)),
     neck=dict(in_channels=1024),
     decode_head=dict(in_channels=[1024] * 4, channels=1024),
     auxiliary_head=dict(in_channels=1024),
-    test_cfg=dict(mode='slide', crop_size=(640, 640), stride=(426, 426)),
+    test_cfg=dict(crop_size=(640, 640), stride=(426, 426)),
 )
-train_dataloader = dict(batch_size=2)
-optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-5, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(layer_decay_rate=0.95),
-)
+_base_.train_pipeline[2].scale = (2560, 640)  # RandomResize
+_base_.train_pipeline[3].crop_size = (640, 640)
+_base_.test_pipeline[1].scale = (2560, 640)  # Resize
+tta_pipeline = [
+    dict(type='mimseg.LoadImageFromFile', broken='raise'),
+    dict(type='TestTimeAug', transforms=[
+        [dict(type='Resize', scale=(int(ratio * 2560), int(ratio * 640)), keep_ratio=True)
+         for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)],
+        *_base_.tta_pipeline[1].transforms[1:],
+    ]),
+]
+train_dataloader = dict(dataset=dict(pipeline=_base_.train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=2e-5), paramwise_cfg=dict(layer_decay_rate=0.95))

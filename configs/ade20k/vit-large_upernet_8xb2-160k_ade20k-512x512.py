@@ -1,19 +1,12 @@
 # UperNet with ViT-L/16 on ADE20K, MAE-style. Numbers of dBOT's L (the official code,
 # DOWNSTREAM.md), since MAE's own are not known. MAE searched the learning rate for each entry of
 # its table.
-_base_ = ['../_base_/models/upernet_vit-base.py', '../_base_/datasets/ade20k_512.py',
-          '../_base_/schedules/ade20k_160k.py', '../_base_/runtime/common.py']
+_base_ = './vit-base_upernet_8xb2-160k_ade20k-512x512.py'
 
 model = dict(
-    backbone=dict(
-        arch='large', drop_path_rate=0.2, layer_scale=1.0, out_indices=(7, 11, 15, 23)),
+    backbone=dict(arch='large', drop_path_rate=0.2, out_indices=(7, 11, 15, 23)),
     neck=dict(in_channels=1024),
     decode_head=dict(in_channels=[1024] * 4, channels=1024),
     auxiliary_head=dict(in_channels=1024),
-    test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)),
 )
-train_dataloader = dict(batch_size=2)
-optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=3e-5, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(layer_decay_rate=0.95),
-)
+optim_wrapper = dict(optimizer=dict(lr=3e-5), paramwise_cfg=dict(layer_decay_rate=0.95))

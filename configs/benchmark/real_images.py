@@ -13,7 +13,7 @@ prepare = [
     dict(name='camvid', argv=['tar', '-xf', '{data_root}/camvid.tar', '-C', '{dir}']),
     dict(name='tiny-coco', argv=['tar', '-xf', '{data_root}/tiny_coco.tar', '-C', '{dir}']),
     *[dict(name=f'instances-{split}', needs=['camvid'],
-           argv=['{python}', '-m', 'mimseg.cli', 'masks2coco',
+           argv=['mimseg', 'masks2coco',
                  f'{{work_dir}}/prepare-camvid/camvid/images/{split}',
                  f'{{work_dir}}/prepare-camvid/camvid/annotations/{split}',
                  f'{{dir}}/instances_{split}.json', '--things', *things])
@@ -79,7 +79,7 @@ tasks = [
 ]
 extra = [dict(
     name='tiny-coco', resume=True,
-    argv=['{python}', '-m', 'mimseg.cli', 'train', 'configs/coco/mask-rcnn_vit-mini-p8_1xb2-40i_tiny-coco.py',
+    argv=['mimseg', 'train', 'configs/coco/mask-rcnn_vit-mini-p8_1xb2-40i_tiny-coco.py',
           '--work-dir', '{dir}', '--cfg-options',
           'data_root={work_dir}/prepare-tiny-coco/tiny_coco'])]
 del things, camvid, instances, images, grid_keys

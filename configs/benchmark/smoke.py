@@ -4,7 +4,7 @@ _base_ = ['./demo.py']
 title = 'smoke'
 prepare = [dict(
     name='scenes',
-    argv=['{python}', '-m', 'mimseg.cli', 'scenes', '{work_dir}/data', '--train', '16', '--val', '8',
+    argv=['mimseg', 'scenes', '{work_dir}/data', '--train', '16', '--val', '8',
           '--test', '8', '--unlabelled', '128', '--size', '64', '--seed', '0'])]
 pretrain = [dict(
     name='MAE', config='configs/mae/mae_vit-mini-p8_1xb64-40e_scenes.py',

@@ -2,26 +2,9 @@
 # projects/ViTDet/configs/COCO/mask_rcnn_vitdet_l_100ep.py): 55.5 box AP there with MAE's weights.
 # Ours, beside what ViT-B's config says: blocks are recomputed, as four images a process need it
 # (theirs: one).
-_base_ = ['../_base_/models/mask-rcnn_vitdet.py', '../_base_/datasets/coco_lsj1024.py',
-          '../_base_/runtime/detection.py', '../_base_/runtime/common.py']
+_base_ = './mask-rcnn_vit-base-vitdet_16xb4-100e_coco.py'
 
 model = dict(
-    backbone=dict(
-        arch='large', window_size=14, drop_path_rate=0.4, activation_checkpointing=True),
+    backbone=dict(arch='large', drop_path_rate=0.4, activation_checkpointing=True),
     neck=dict(in_channels=1024))
-train_dataloader = dict(batch_size=4)
-optim_wrapper = dict(
-    type='mimseg.AmpOptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
-    constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.8),
-)
-# 100 epochs of 118000 images in batches of 64
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=250),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=184375,
-         milestones=[163889, 177546], gamma=0.1),
-]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=184375, val_interval=5000)
-default_hooks = dict(checkpoint=dict(interval=5000))
-auto_scale_lr = dict(base_batch_size=64)
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.8))

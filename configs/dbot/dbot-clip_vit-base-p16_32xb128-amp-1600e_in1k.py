@@ -1,10 +1,22 @@
-# dBOT ViT-B/16 with CLIP ViT-B/16, 1600 epochs (arXiv 2209.03917; the official code, branch beit).
-_base_ = ['../_base_/models/dbot_clip.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+# dBOT's symmetric system with a CLIP teacher: ViT-B/16 with CLIP ViT-B/16, 1600 epochs (arXiv 2209.03917;
+# the official code, branch beit).
+_base_ = ['../_base_/datasets/imagenet_mim.py', '../_base_/runtime/pretrain.py',
+          '../_base_/runtime/common.py']
 
 model = dict(
-    backbone=dict(layer_scale=0.1, drop_path_rate=0.1),
-    masking=dict(ratio=78 / 196),
+    type='mimseg.MaskedImageModeling',
+    backbone=dict(
+        type='mimseg.ViT', arch='base', img_size=224, patch_size=16, mask_mode='token',
+        pos_embed='none', rel_pos_bias='shared', layer_scale=0.1, drop_path_rate=0.1,
+        weight_init='beit'),
+    masking=dict(type='mimseg.BlockMasking', ratio=78 / 196, min_patches=16),
+    # every token through ln_post and the projection
+    teacher=dict(
+        type='mimseg.OpenCLIPTeacher', model='ViT-B-16-quickgelu', weights='hub:openai',
+        output='proj'),
+    normalization=dict(type='mimseg.NoNormalization'),
+    head=dict(type='mimseg.LinearHead'),
+    loss=dict(type='mimseg.CosineLoss', eps=1e-6),
 )
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),

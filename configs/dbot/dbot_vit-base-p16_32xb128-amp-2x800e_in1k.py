@@ -1,9 +1,29 @@
-# dBOT ViT-B/16, two stages of 800 epochs (the official code, PRETRAIN.md; the paper's dense results
-# may use three: its reviews say so, its released weights do not).
-_base_ = ['../_base_/models/dbot.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+# dBOT ViT-B/16, two stages of 800 epochs: the staged encoder-decoder system (arXiv 2209.03917; the
+# official code, branch main, PRETRAIN.md). The paper's dense results may use three stages: its reviews
+# say so, its released weights do not.
+_base_ = ['../_base_/datasets/imagenet_mim.py', '../_base_/runtime/pretrain.py',
+          '../_base_/runtime/common.py']
 
-train_dataloader = dict(batch_size=128)
+model = dict(
+    type='mimseg.MaskedImageModeling',
+    backbone=dict(
+        type='mimseg.ViT', arch='base', img_size=224, patch_size=16, mask_mode='drop',
+        pos_embed='sincos', drop_path_rate=0.2),
+    masking=dict(type='mimseg.RandomMasking', ratio=0.75),
+    # the first teacher is a copy of the student's own initial weights; no final norm
+    teacher=dict(type='mimseg.ViTTeacher', init='student', final_norm=False),
+    # the official code: unbiased variance, eps 1e-6 under the root
+    normalization=dict(type='mimseg.TokenLayerNorm', unbiased=True, eps=1e-6),
+    head=dict(
+        type='mimseg.DecoderHead', embed_dims=512, depth=8, num_heads=16, drop_path_rate=0.2),
+    loss=dict(type='mimseg.SmoothL1Loss', beta=2.0),
+    with_cls=True,  # the official code counts the CLS position as masked
+)
+train_pipeline = [
+    dict(type='mimseg.LoadImageFromFile'),
+    dict(type='mimseg.MIMViews', student=dict(size=224), scale=(0.2, 1.0), flip_prob=0.5),
+]
+train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(
     type='mimseg.AmpOptimWrapper',
     # blr 1.5e-4 x 4096 / 256 (PRETRAIN.md)

@@ -1,33 +1,9 @@
 # dBOT ViT-B/16, three stages of 800 epochs (arXiv 2209.03917): what its public reviews say of the
 # dense results; the released weights have two. Numbers of the official code, PRETRAIN.md.
-_base_ = ['../_base_/models/dbot.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
-
-model = dict(
-    backbone=dict(drop_path_rate=0.2),
-    masking=dict(ratio=0.75),
-    head=dict(drop_path_rate=0.2),
-)
-train_dataloader = dict(batch_size=128)
-optim_wrapper = dict(
-    type='mimseg.AmpOptimWrapper',
-    # blr 1.5e-4 x 4096 / 256 (PRETRAIN.md)
-    optimizer=dict(type='AdamW', lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    clip_grad=dict(max_norm=3.0),
-    constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=1.0),
-)
-param_scheduler = [  # restarted in each stage
-    dict(type='LinearLR', start_factor=1e-4, begin=0, end=40, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=760, begin=40, end=800, convert_to_iter_based=True),
-]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=800)
-auto_scale_lr = dict(base_batch_size=4096)
+_base_ = './dbot_vit-base-p16_32xb128-amp-2x800e_in1k.py'
 
 stages = [
     dict(name='stage1'),
-    # the student becomes the teacher, a new student starts; AdamW's moments live on, as in the
-    # official code
     dict(name='stage2', teacher='stage1', optimizer='stage1'),
     dict(name='stage3', teacher='stage2', optimizer='stage2'),
 ]

@@ -1,32 +1,9 @@
 # dBOT ViT-L/16, two stages of 800 epochs (arXiv 2209.03917; the official code, PRETRAIN.md).
-_base_ = ['../_base_/models/dbot.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+_base_ = './dbot_vit-base-p16_32xb128-amp-2x800e_in1k.py'
+del _base_.optim_wrapper.clip_grad  # no clipping (PRETRAIN.md)
 
 model = dict(
-    backbone=dict(arch='large', drop_path_rate=0.2),
-    masking=dict(ratio=0.75),
+    backbone=dict(arch='large'),
     # the first teacher is the random patch embedding alone: a linear map of pixels
     teacher=dict(depth=0),
-    head=dict(drop_path_rate=0.2),
 )
-train_dataloader = dict(batch_size=128)
-optim_wrapper = dict(
-    type='mimseg.AmpOptimWrapper',
-    # blr 1.5e-4 x 4096 / 256, no clipping (PRETRAIN.md)
-    optimizer=dict(type='AdamW', lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=1.0),
-)
-param_scheduler = [  # restarted in each stage
-    dict(type='LinearLR', start_factor=1e-4, begin=0, end=40, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=760, begin=40, end=800, convert_to_iter_based=True),
-]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=800)
-auto_scale_lr = dict(base_batch_size=4096)
-
-stages = [
-    dict(name='stage1'),
-    # the student becomes the teacher, a new student starts; AdamW's moments live on, as in the
-    # official code
-    dict(name='stage2', teacher='stage1', optimizer='stage1'),
-]

@@ -1,12 +1,7 @@
 # dBOT on images of 64 px, two stages: our numbers, chosen for two CPU cores. The first teacher is the
 # random patch embedding alone (depth 0, as in the official recipes of L/16 and H/14).
-_base_ = ['../_base_/models/dbot.py', '../_base_/datasets/scenes_mim.py',
-          '../_base_/schedules/mim_small.py', '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+_base_ = './dbot_vit-mini-p8_1xb64-2x20e_scenes.py'
 
-model = dict(
-    backbone=dict(arch='mini', img_size=64, patch_size=8, drop_path_rate=0.0),
-    head=dict(embed_dims=96, depth=1, num_heads=4, drop_path_rate=0.0),
-)
 data_root = 'data/tiny-imagenet/train'
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),
@@ -17,7 +12,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=1, end=6, convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6)
+train_cfg = dict(max_epochs=6)
 stages = [
     dict(name='stage1', options={
         'model.teacher.depth': 0, 'train_cfg.max_epochs': 3, 'param_scheduler.1.end': 3}),

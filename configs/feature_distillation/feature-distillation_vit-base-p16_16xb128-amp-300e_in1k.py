@@ -1,10 +1,24 @@
-# Feature distillation ViT-B/16 from CLIP ViT-B/16, 300 epochs (arXiv 2205.14141). Numbers of the
-# official code (SwinTransformer/Feature-Distillation, configs/pretrain and config.py), with its
-# rule lr x batch / 512; the batch is its README's.
-_base_ = ['../_base_/models/feature_distillation.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+# Feature distillation ViT-B/16 from CLIP ViT-B/16, 300 epochs (arXiv 2205.14141): no mask, every token,
+# CLS included. Numbers of the official code (SwinTransformer/Feature-Distillation, configs/pretrain and
+# config.py), with its rule lr x batch / 512; the batch is its README's.
+_base_ = ['../_base_/datasets/imagenet_mim.py', '../_base_/runtime/pretrain.py',
+          '../_base_/runtime/common.py']
 
-model = dict(backbone=dict(layer_scale=0.1, drop_path_rate=0.2))
+model = dict(
+    type='mimseg.MaskedImageModeling',
+    backbone=dict(
+        type='mimseg.ViT', arch='base', img_size=224, patch_size=16, pos_embed='none',
+        rel_pos_bias='shared', layer_scale=0.1, drop_path_rate=0.2, weight_init='beit'),
+    masking=None,
+    teacher=dict(
+        type='mimseg.OpenCLIPTeacher', model='ViT-B-16-quickgelu', weights='hub:openai',
+        output='post'),
+    normalization=dict(type='mimseg.TokenLayerNorm', eps=1e-5),
+    head=dict(type='mimseg.LinearHead'),
+    loss=dict(type='mimseg.SmoothL1Loss', beta=2.0),
+    positions='all',
+    with_cls=True,
+)
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),
     dict(type='mimseg.MIMViews', student=dict(size=224),

@@ -1,24 +1,12 @@
 # dBOT ViT-B/16 with CLIP, fine-tuned, 100 epochs (arXiv 2209.03917; the official code, branch beit:
 # DOWNSTREAM.md, run.sh, run_finetune.py).
-# Mixup, smoothing and augmentation are in the bases.
-_base_ = ['../_base_/models/classifier_beit.py', '../_base_/datasets/imagenet_cls.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+_base_ = './maskdistill_vit-base-p16_8xb128-amp-100e_in1k.py'
 
-model = dict(backbone=dict(drop_path_rate=0.1))
 train_dataloader = dict(batch_size=32)
-optim_wrapper = dict(
-    type='mimseg.AmpOptimWrapper',
-    # the rate itself, at batch 1024; no clipping
-    optimizer=dict(type='AdamW', lr=2e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.65),
-)
+optim_wrapper = dict(optimizer=dict(lr=2e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=20, convert_to_iter_based=True),
-    # ends at 1e-6 x the layer's scale; an absolute eta_min would lift the lower layers
     dict(
         type='CosineAnnealingLR', T_max=80, eta_min_ratio=1e-6 / 2e-4, begin=20, end=100,
         convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100)
-auto_scale_lr = dict(base_batch_size=1024)

@@ -2,9 +2,8 @@
 # DOWNSTREAM.md, run.sh, main_finetune.py).
 # Starts from the backbone fine-tuned at 224 px:
 # --init work_dirs/dbot_vit-huge-p14_32xb32-amp-50e_in1k.
-# The head is drawn anew, as in the official code. Recomputing the blocks is ours: it saves memory.
-_base_ = ['../_base_/models/classifier_mae.py', '../_base_/datasets/imagenet_cls_448.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+# The head is drawn again, as in the official code. Recomputing the blocks is ours: it saves memory.
+_base_ = './mae_vit-base-p16_32xb32-amp-100e_in1k.py'
 
 model = dict(
     backbone=dict(
@@ -12,20 +11,19 @@ model = dict(
         activation_checkpointing=True),
     head=dict(in_channels=1280, init_cfg=dict(std=0.01)),
 )
-train_dataloader = dict(batch_size=32)
-optim_wrapper = dict(
-    type='mimseg.AmpOptimWrapper',
-    # blr 7e-5 x 1024 / 256, no clipping
-    optimizer=dict(type='AdamW', lr=2.8e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.9),
-)
+# Tested on the center of an image whose short edge is 448: from 384 px on the official codes resize to the
+# crop itself (MAE's util/datasets.py, BEiT's datasets.py).
+_base_.train_pipeline[1].scale = 448  # RandomResizedCrop
+_base_.test_pipeline[1].scale = 448  # ResizeEdge
+_base_.test_pipeline[2].crop_size = 448
+train_dataloader = dict(dataset=dict(pipeline=_base_.train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=2.8e-4), paramwise_cfg=dict(layer_decay_rate=0.9))  # blr 7e-5 x 1024 / 256
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=2, convert_to_iter_based=True),
-    # ends at 1e-6 x the layer's scale; an absolute eta_min would lift the lower layers
     dict(
         type='CosineAnnealingLR', T_max=8, eta_min_ratio=1e-6 / 2.8e-4, begin=2, end=10,
         convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10)
-auto_scale_lr = dict(base_batch_size=1024)
+train_cfg = dict(max_epochs=10)

@@ -1,27 +1,16 @@
 # dBOT ViT-H/14 fine-tuned, 50 epochs (arXiv 2209.03917; the official code, branch main:
 # DOWNSTREAM.md, run.sh, main_finetune.py).
-# Mixup, smoothing and augmentation are in the bases.
-_base_ = ['../_base_/models/classifier_mae.py', '../_base_/datasets/imagenet_cls.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+_base_ = './mae_vit-base-p16_32xb32-amp-100e_in1k.py'
 
 model = dict(
     backbone=dict(arch='huge', patch_size=14, drop_path_rate=0.3),
     head=dict(in_channels=1280, init_cfg=dict(std=0.01)),
 )
-train_dataloader = dict(batch_size=32)
-optim_wrapper = dict(
-    type='mimseg.AmpOptimWrapper',
-    # blr 3e-4 x 1024 / 256, no clipping
-    optimizer=dict(type='AdamW', lr=1.2e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.75),
-)
+optim_wrapper = dict(optimizer=dict(lr=1.2e-3), paramwise_cfg=dict(layer_decay_rate=0.75))  # blr 3e-4 x 1024 / 256
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=5, convert_to_iter_based=True),
-    # ends at 1e-6 x the layer's scale; an absolute eta_min would lift the lower layers
     dict(
         type='CosineAnnealingLR', T_max=45, eta_min_ratio=1e-6 / 1.2e-3, begin=5, end=50,
         convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50)
-auto_scale_lr = dict(base_batch_size=1024)
+train_cfg = dict(max_epochs=50)

@@ -1,24 +1,13 @@
 # Linear probe of a fixed ViT-L/16 with absolute positions, 50 epochs, which the official code says
 # suffice for L and H (MAE, arXiv 2111.06377; FINETUNE.md, main_linprobe.py).
-_base_ = ['../_base_/models/classifier_linear.py', '../_base_/datasets/imagenet_cls_weak.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+_base_ = './mae-linear_vit-base-p16_32xb512-amp-90e_in1k.py'
 
 model = dict(
     backbone=dict(arch='large'), neck=dict(input_features=1024), head=dict(in_channels=1024))
-train_dataloader = dict(batch_size=512)
-optim_wrapper = dict(
-    type='mimseg.AmpOptimWrapper',
-    # blr 0.1 x 16384 / 256
-    optimizer=dict(type='mmpretrain.LARS', lr=6.4, momentum=0.9, weight_decay=0.0),
-    constructor='DefaultOptimWrapperConstructor',
-    # the official LARS scales no bias's rate
-    paramwise_cfg=dict(custom_keys={'head.fc.bias': dict(lars_exclude=True)}),
-)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=10, convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR', T_max=40, eta_min=0.0, begin=10, end=50,
         convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50)
-auto_scale_lr = dict(base_batch_size=16384)
+train_cfg = dict(max_epochs=50)

@@ -1,26 +1,17 @@
 # MaskDistill ViT-H/14 fine-tuned, 50 epochs. Its own recipe (arXiv 2210.10615) is not known, and BEiT
 # v2 has no ViT-H: the numbers are ours, those of dBOT's branch beit for this size.
-_base_ = ['../_base_/models/classifier_beit.py', '../_base_/datasets/imagenet_cls.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+_base_ = './maskdistill_vit-base-p16_8xb128-amp-100e_in1k.py'
 
 model = dict(
     backbone=dict(arch='huge', patch_size=14, drop_path_rate=0.3),
     head=dict(in_channels=1280),
 )
 train_dataloader = dict(batch_size=32)
-optim_wrapper = dict(
-    type='mimseg.AmpOptimWrapper',
-    # the rate itself, at batch 1024; no clipping
-    optimizer=dict(type='AdamW', lr=5e-5, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.85),
-)
+optim_wrapper = dict(optimizer=dict(lr=5e-5), paramwise_cfg=dict(layer_decay_rate=0.85))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=5, convert_to_iter_based=True),
-    # ends at 1e-6 x the layer's scale; an absolute eta_min would lift the lower layers
     dict(
         type='CosineAnnealingLR', T_max=45, eta_min_ratio=1e-6 / 5e-5, begin=5, end=50,
         convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50)
-auto_scale_lr = dict(base_batch_size=1024)
+train_cfg = dict(max_epochs=50)

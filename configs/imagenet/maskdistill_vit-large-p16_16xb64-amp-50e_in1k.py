@@ -2,27 +2,18 @@
 # the numbers of BEiT v2 (arXiv 2208.06366; microsoft/unilm,
 # beit2/get_started_for_image_classification.md) after 300 epochs of pretraining, and they serve BEiT v2
 # too. After 1600 epochs its learning rate is 2e-4.
-_base_ = ['../_base_/models/classifier_beit.py', '../_base_/datasets/imagenet_cls.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+_base_ = './maskdistill_vit-base-p16_8xb128-amp-100e_in1k.py'
 
 model = dict(
     backbone=dict(arch='large', drop_path_rate=0.2),
     head=dict(in_channels=1024),
 )
 train_dataloader = dict(batch_size=64)
-optim_wrapper = dict(
-    type='mimseg.AmpOptimWrapper',
-    # the rate itself, at batch 1024; no clipping
-    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.8),
-)
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.8))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=5, convert_to_iter_based=True),
-    # ends at 1e-6 x the layer's scale; an absolute eta_min would lift the lower layers
     dict(
         type='CosineAnnealingLR', T_max=45, eta_min_ratio=1e-6 / 5e-4, begin=5, end=50,
         convert_to_iter_based=True),
 ]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=50)
-auto_scale_lr = dict(base_batch_size=1024)
+train_cfg = dict(max_epochs=50)

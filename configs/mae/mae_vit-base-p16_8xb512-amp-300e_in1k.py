@@ -1,8 +1,25 @@
-# MAE ViT-B/16. Numbers of mmpretrain's mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py;
-# the method is arXiv 2111.06377.
-_base_ = ['../_base_/models/mae.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+# MAE ViT-B/16, 300 epochs (arXiv 2111.06377): pixels, dropped patches, a decoder, squared error. Numbers of
+# mmpretrain's mae_vit-base-p16_8xb512-amp-coslr-300e_in1k.py.
+_base_ = ['../_base_/datasets/imagenet_mim.py', '../_base_/runtime/pretrain.py',
+          '../_base_/runtime/common.py']
 
+model = dict(
+    type='mimseg.MaskedImageModeling',
+    backbone=dict(
+        type='mimseg.ViT', arch='base', img_size=224, patch_size=16, mask_mode='drop',
+        pos_embed='sincos'),
+    masking=dict(type='mimseg.RandomMasking', ratio=0.75),
+    teacher=dict(type='mimseg.PixelTeacher'),
+    # section 4.1: pixels normalized in each patch; the official code's variance is unbiased
+    normalization=dict(type='mimseg.TokenLayerNorm', unbiased=True),
+    head=dict(type='mimseg.DecoderHead', embed_dims=512, depth=8, num_heads=16),
+    loss=dict(type='mimseg.L2Loss'),
+)
+train_pipeline = [
+    dict(type='mimseg.LoadImageFromFile'),
+    dict(type='mimseg.MIMViews', student=dict(size=224), scale=(0.2, 1.0), flip_prob=0.5),
+]
+train_dataloader = dict(batch_size=512, dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(
     type='mimseg.AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05),

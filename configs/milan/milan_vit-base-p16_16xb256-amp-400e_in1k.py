@@ -1,13 +1,30 @@
-# MILAN ViT-B/16, 400 epochs (arXiv 2208.06049). Numbers of mmpretrain's
+# MILAN ViT-B/16, 400 epochs (arXiv 2208.06049): CLIP's attention chooses what stays visible, a prompting
+# decoder updates mask tokens alone, and every position counts. Model and numbers of mmpretrain's
 # milan_vit-base-p16_16xb256-amp-coslr-400e_in1k.py.
-_base_ = ['../_base_/models/milan.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+_base_ = ['../_base_/datasets/imagenet_mim.py', '../_base_/runtime/pretrain.py',
+          '../_base_/runtime/common.py']
 
 model = dict(
-    masking=dict(ratio=0.75),
-    head=dict(embed_dims=512, depth=8, num_heads=16),
+    type='mimseg.MaskedImageModeling',
+    backbone=dict(
+        type='mimseg.ViT', arch='base', img_size=224, patch_size=16, mask_mode='drop',
+        pos_embed='sincos'),
+    masking=dict(type='mimseg.AttentionMasking', ratio=0.75, teacher='teacher'),
+    # with CLIP's own mean and std, where mmpretrain feeds it ImageNet's
+    teacher=dict(
+        type='mimseg.OpenCLIPTeacher', model='ViT-B-16-quickgelu', weights='hub:openai',
+        output='proj'),
+    normalization=dict(type='mimseg.L2Normalization'),
+    head=dict(type='mimseg.CrossAttentionDecoderHead', embed_dims=512, depth=8, num_heads=16),
+    loss=dict(type='mimseg.CosineLoss', scale=2.0),
+    positions='all',
+    with_cls=True,
 )
-train_dataloader = dict(batch_size=256)
+train_pipeline = [
+    dict(type='mimseg.LoadImageFromFile'),
+    dict(type='mimseg.MIMViews', student=dict(size=224), scale=(0.2, 1.0), flip_prob=0.5),
+]
+train_dataloader = dict(batch_size=256, dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(
     type='mimseg.AmpOptimWrapper',
     optimizer=dict(type='AdamW', lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05),

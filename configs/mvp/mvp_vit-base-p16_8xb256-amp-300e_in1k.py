@@ -1,11 +1,22 @@
-# MVP ViT-B/16, 300 epochs (arXiv 2203.05175, abstract). The other numbers are our choice: BEiT's,
-# of mmpretrain's beit_beit-base-p16_8xb256-amp-coslr-300e_in1k.py.
-_base_ = ['../_base_/models/mvp.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+# MVP ViT-B/16, 300 epochs (arXiv 2203.05175): BEiT with CLIP in the tokenizer's place. The abstract says
+# so much; the projected tokens, unit length and cosine are from memory, so our choice. The other numbers
+# are our choice too: BEiT's, of mmpretrain's beit_beit-base-p16_8xb256-amp-coslr-300e_in1k.py.
+_base_ = ['../_base_/datasets/imagenet_mim.py', '../_base_/runtime/pretrain.py',
+          '../_base_/runtime/common.py']
 
 model = dict(
-    backbone=dict(layer_scale=0.1, drop_path_rate=0.1),
-    masking=dict(ratio=75 / 196, min_patches=16),
+    type='mimseg.MaskedImageModeling',
+    backbone=dict(
+        type='mimseg.ViT', arch='base', img_size=224, patch_size=16, mask_mode='token',
+        pos_embed='none', rel_pos_bias='shared', layer_scale=0.1, drop_path_rate=0.1,
+        weight_init='beit'),
+    masking=dict(type='mimseg.BlockMasking', ratio=75 / 196, min_patches=16),
+    teacher=dict(
+        type='mimseg.OpenCLIPTeacher', model='ViT-B-16-quickgelu', weights='hub:openai',
+        output='proj'),
+    normalization=dict(type='mimseg.L2Normalization'),
+    head=dict(type='mimseg.LinearHead'),
+    loss=dict(type='mimseg.CosineLoss'),
 )
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),

@@ -1,11 +1,21 @@
-# SimMIM ViT-B/16, 800 epochs (arXiv 2111.09886). Numbers of the official code (microsoft/SimMIM,
+# SimMIM ViT-B/16, 800 epochs (arXiv 2111.09886): raw pixels, mask tokens, a linear head, absolute error.
+# The ViT of the official code (mmpretrain has the Swin variant) and its numbers (microsoft/SimMIM,
 # configs/vit_base__800ep), with its rule lr x batch / 512; the batch is its README's.
-_base_ = ['../_base_/models/simmim.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+_base_ = ['../_base_/datasets/imagenet_mim.py', '../_base_/runtime/pretrain.py',
+          '../_base_/runtime/common.py']
 
 model = dict(
-    backbone=dict(layer_scale=0.1, drop_path_rate=0.1),
-    masking=dict(ratio=0.6, unit=2),  # 30 of 49 squares of 32 px
+    type='mimseg.MaskedImageModeling',
+    backbone=dict(
+        type='mimseg.ViT', arch='base', img_size=224, patch_size=16, mask_mode='token',
+        pos_embed='none', rel_pos_bias='shared', layer_scale=0.1, drop_path_rate=0.1,
+        weight_init='beit'),
+    # section 3.2: squares of 32 pixels are masked as a whole, 30 of 49
+    masking=dict(type='mimseg.RandomMasking', ratio=0.6, unit=2),
+    teacher=dict(type='mimseg.PixelTeacher'),
+    normalization=dict(type='mimseg.NoNormalization'),
+    head=dict(type='mimseg.LinearHead'),
+    loss=dict(type='mimseg.L1Loss'),
 )
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),

@@ -1,39 +1,13 @@
 # TinyMIM's chain: MAE ViT-L/16 -> B -> S -> T, 300 epochs each (arXiv 2301.01296, section 3.3;
 # numbers of the official code, the same for all sizes, with T's 6 heads in pretraining). Heads are
 # our choice: the last block has as many as the teacher's last block was trained with, 16; the
-# official code mixes counts, and its chain does not run.
-_base_ = ['../_base_/models/tinymim.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+# official code mixes counts, and its chain does not run. The schedule is restarted in each stage.
+_base_ = './tinymim_vit-base-p16_32xb128-amp-300e_in1k.py'
 
 model = dict(
     backbone=dict(
-        arch=dict(
-            _delete_=True, embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
-        drop_path_rate=0.1, drop_path_schedule='constant', last_block_heads=16),
-    head=dict(relations=('qk', 'vv'), teacher_layer=17),  # the 18th of 24 blocks
-)
-train_pipeline = [
-    dict(type='mimseg.LoadImageFromFile'),
-    dict(type='mimseg.MIMViews', student=dict(size=224, color_jitter=0.4), teacher=dict(size=224),
-         scale=(0.2, 1.0), flip_prob=0.5),
-]
-train_dataloader = dict(batch_size=128, dataset=dict(pipeline=train_pipeline))
-optim_wrapper = dict(
-    type='mimseg.AmpOptimWrapper',
-    # blr 1.5e-4 x 4096 / 256, no clipping
-    optimizer=dict(type='AdamW', lr=2.4e-3, betas=(0.9, 0.95), weight_decay=0.05),
-    constructor='mimseg.LayerDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=1.0),
-)
-param_scheduler = [  # restarted in each stage
-    dict(type='LinearLR', start_factor=1e-4, begin=0, end=15, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', T_max=285, begin=15, end=300, convert_to_iter_based=True),
-]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
-auto_scale_lr = dict(base_batch_size=4096)
-# the last block's output and the final norm do not train: the loss reads its q, k and v alone
-find_unused_parameters = True
-
+        arch=dict(  # in numbers, so that the stages can change them
+            _delete_=True, embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072)))
 stages = [
     dict(name='base'),
     dict(name='small', teacher='base', options={

@@ -1,11 +1,23 @@
 # TinyMIM ViT-B/16 from MAE ViT-L/16, 300 epochs (arXiv 2301.01296; the official code, README and
-# main_pretrain.py).
-_base_ = ['../_base_/models/tinymim.py', '../_base_/datasets/imagenet_mim.py',
-          '../_base_/runtime/pretrain.py', '../_base_/runtime/common.py']
+# main_pretrain.py): full images to both, the relations of a middle teacher block against those of the
+# student's last one.
+_base_ = ['../_base_/datasets/imagenet_mim.py', '../_base_/runtime/pretrain.py',
+          '../_base_/runtime/common.py']
 
 model = dict(
-    backbone=dict(drop_path_rate=0.1, drop_path_schedule='constant', last_block_heads=16),
-    head=dict(relations=('qk', 'vv'), teacher_layer=17),  # the 18th of 24 blocks
+    type='mimseg.MaskedImageModeling',
+    # the last block has the teacher's head count (section 3.2)
+    backbone=dict(
+        type='mimseg.ViT', arch='base', img_size=224, patch_size=16, pos_embed='sincos',
+        drop_path_rate=0.1, drop_path_schedule='constant', last_block_heads=16),
+    masking=None,
+    teacher=dict(type='mimseg.TimmTeacher', model='vit_large_patch16_224.mae', weights='hub'),
+    normalization=dict(type='mimseg.NoNormalization', layers=()),
+    # the 18th of 24 blocks (section 4)
+    head=dict(type='mimseg.RelationHead', relations=('qk', 'vv'), teacher_layer=17),
+    loss=dict(type='mimseg.RelationKLLoss'),
+    positions='all',
+    with_cls=True,
 )
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),

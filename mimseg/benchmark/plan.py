@@ -127,7 +127,7 @@ class Plan:
         name = f"{kind}-{item['name']}"
         folder = str(self.places.work_dir / name)
         needs = [f"{kind}-{other}" for other in item["needs"]] if "needs" in item else needs
-        argv = self.places.fill([str(word) for word in item["argv"]], dir=folder)
+        argv = self.places.argv([str(word) for word in item["argv"]], dir=folder)
         outputs = self.places.fill(list(item.get("outputs", [])), dir=folder)
         resume = bool(item.get("resume", False))
         config = item.get("config")
@@ -136,12 +136,12 @@ class Plan:
         )
 
     def _train(self, name: str, config: str, options: dict[str, Any], **step: Any) -> str:
-        argv = ["{python}", "tools/train.py", config, "--work-dir", f"{{work_dir}}/{name}"]
+        argv = ["mimseg", "train", config, "--work-dir", f"{{work_dir}}/{name}"]
         argv += step.pop("flags", [])
         return self._add(
             Step(
                 name,
-                [*self.places.fill(argv), *cfg_options(self.places.fill(options))],
+                [*self.places.argv(argv), *cfg_options(self.places.fill(options))],
                 config=config,
                 options=options,
                 outputs=["done.json"],
@@ -222,7 +222,7 @@ class Plan:
         self._add(
             Step(
                 name,
-                self.places.fill(["{python}", "tools/test.py", task["config"]]),
+                self.places.argv(["mimseg", "test", task["config"]]),
                 kind=f"{task['name']}-test",
                 after=after,
                 config=task["config"],

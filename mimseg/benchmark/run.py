@@ -16,13 +16,18 @@ from mimseg.errors import UserError
 from mimseg.pipeline.lock import WorkDirLock
 from mimseg.pipeline.pipeline import Pipeline
 from mimseg.pipeline.places import Places
-from mimseg.pipeline.progress import clock, duration
+from mimseg.pipeline.progress import duration
 from mimseg.pipeline.provenance import environment, machine
 from mimseg.pipeline.step import Step, StepState
+from mimseg.progress import clock
 
 
-def run_benchmark(args: argparse.Namespace, root: Path) -> int:
+def run_benchmark(args: argparse.Namespace, checkout: Path | None) -> int:
     """Run a benchmark with the arguments of `mimseg benchmark`.
+
+    Args:
+        args: those arguments.
+        checkout: the repository; None for an installed package, which works in the current folder.
 
     Returns:
         0, 1 after a failed step, or 128 + n after signal n.
@@ -31,11 +36,12 @@ def run_benchmark(args: argparse.Namespace, root: Path) -> int:
         UserError: a mistake in the config or the arguments.
     """
     config = read_config(args)
+    root = checkout or Path.cwd()
     work_dir = (args.work_dir or root / "work_dirs" / args.config.stem).resolve()
     data_root = args.data_root.resolve() if args.data_root else None
     if data_root is not None and not data_root.is_dir():
         raise UserError("--data-root", str(data_root), expected="an existing folder")
-    places = Places(root, work_dir, data_root)
+    places = Places(root, work_dir, data_root, checkout=checkout is not None)
     plan = Plan(config, places, args.config.stem)
     if args.dry_run:
         dry_run(plan, places)
@@ -46,7 +52,7 @@ def run_benchmark(args: argparse.Namespace, root: Path) -> int:
         for init in plan.inits(task)
         for seed in plan.seeds
     }
-    start, facts = monotonic(), environment(root)
+    start, facts = monotonic(), environment(checkout)
 
     def record(step: Step, state: StepState) -> None:
         if args.records and step.name in tests:
@@ -75,7 +81,7 @@ def run_benchmark(args: argparse.Namespace, root: Path) -> int:
         if code:
             report(pipeline)
             return code
-        print(write_report(plan, environment(root)), flush=True)
+        print(write_report(plan, environment(checkout)), flush=True)
     print(f"\nfinished in {clock(monotonic() - start)}\n\nnext:")
     print(f"  open {work_dir / 'report.html'} in a browser")
     for line in config.get("next", []):

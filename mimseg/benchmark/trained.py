@@ -7,6 +7,7 @@ from typing import Any
 
 from mimseg.errors import UserError
 from mimseg.files import read_json
+from mimseg.recipes.configs import config as read_config
 
 
 def read_run_config(path: Path, options: dict[str, Any]) -> Any:
@@ -15,11 +16,10 @@ def read_run_config(path: Path, options: dict[str, Any]) -> Any:
     Args:
         options: dotted settings that replace the config's.
     """
-    from mmengine.config import Config
 
     from mimseg.engine.prepare import merge_options
 
-    config = Config.fromfile(path)
+    config = read_config(path)
     merge_options(config, options)
     return _enter_scope(config)
 
@@ -30,7 +30,6 @@ def load_run(folder: Path) -> tuple[Any, Path]:
     Raises:
         UserError: the run is not finished or its config is gone.
     """
-    from mmengine.config import Config
 
     done = read_json(folder / "done.json")
     if not isinstance(done, dict) or not done.get("checkpoint"):
@@ -41,7 +40,7 @@ def load_run(folder: Path) -> tuple[Any, Path]:
     configs = sorted(checkpoint.parent.glob("*.py"), key=lambda path: path.stat().st_mtime)
     if not configs:
         raise UserError("--run", str(folder), expected=f"a config in {checkpoint.parent}")
-    return _enter_scope(Config.fromfile(configs[-1])), checkpoint
+    return _enter_scope(read_config(configs[-1])), checkpoint
 
 
 def load_model(config: Any, checkpoint: Path, initialize: bool = False) -> Any:
@@ -53,16 +52,14 @@ def load_model(config: Any, checkpoint: Path, initialize: bool = False) -> Any:
     from mmengine.registry import MODELS
 
     from mimseg.checkpoints.files import read_checkpoint
+    from mimseg.checkpoints.loader import load_whole, weights_in
 
     model = MODELS.build(config.model)
     if initialize:
         model.init_weights()
-    state = read_checkpoint(checkpoint)
-    result = model.load_state_dict(state.get("state_dict", state), strict=False)
-    if result.missing_keys:
-        raise UserError(
-            "checkpoint", str(checkpoint), expected=f"the tensor {result.missing_keys[0]}"
-        )
+    path, key = str(checkpoint), "checkpoint"
+    weights = weights_in(read_checkpoint(path), path, key)
+    load_whole(model, weights, path, key, "run the benchmark again: the config has changed")
     return model.eval()
 
 

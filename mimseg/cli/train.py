@@ -24,23 +24,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--init", metavar="X", help="checkpoint or work dir whose weights the backbone starts with"
     )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="try it in a minute on its own data: small, two steps, one validation; keeps nothing",
+    )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the whole config, with --cfg-options, --amp and --init in it, and stop",
+    )
     args = parser.parse_args(argv)
 
     def run() -> None:
+        from mimseg.engine.console import set_up
         from mimseg.engine.prepare import check_config, prepare_work_dir, use_amp, use_init
         from mimseg.engine.run import leave_group, train
         from mimseg.engine.stages import train_stages
+        from mimseg.engine.summary import say_end
 
+        set_up(args.verbose)
         cfg = read_config(args)
         _check_start(args, cfg.get("load_from"))
-        prepare_work_dir(cfg, args.work_dir, args.config, args.resume)
+        if args.rehearse:
+            from mimseg.rehearse.run import run_rehearsal
+
+            options = dict(init=args.init, amp=args.amp, trust=args.trust)
+            return run_rehearsal(cfg, args.config, args.work_dir, **options)
         if args.amp:
             use_amp(cfg)
         if args.init:
             use_init(cfg, args.init, args.trust)
+        if args.print_config:
+            cfg.pop("launcher")  # the command line's
+            return print(cfg.pretty_text)
+        prepare_work_dir(cfg, args.work_dir, args.config, args.resume)
         if not cfg.get("stages"):  # each stage's own config is checked otherwise
             check_config(cfg, ("train", "val"))
-        (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
+        record = (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
+        say_end(cfg, record)
         leave_group()
 
     return exit_code(run, STOPPED)
@@ -56,6 +78,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust", action="store_true", help="run code in the checkpoints named: know their origin"
     )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show the whole log on the console, too"
+    )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
@@ -66,12 +91,10 @@ def read_config(args: argparse.Namespace):
     Raises:
         UserError: there is no such config, or a setting does not fit it.
     """
-    from mmengine.config import Config
-
     from mimseg.engine.prepare import merge_options
-    from mimseg.recipes.configs import find_config
+    from mimseg.recipes.configs import config
 
-    cfg = Config.fromfile(find_config(args.config))
+    cfg = config(args.config)
     merge_options(cfg, read_options(args.cfg_options))
     cfg.launcher = args.launcher
     return cfg
@@ -79,6 +102,9 @@ def read_config(args: argparse.Namespace):
 
 def _check_start(args: argparse.Namespace, load_from: str | None) -> None:
     """Refuse what would have no effect."""
+    if args.rehearse and (args.resume or args.launcher != "none"):
+        flag, value = ("--resume", True) if args.resume else ("--launcher", args.launcher)
+        raise UserError(flag, value, expected="a run of its own in one process with --rehearse")
     if args.init and load_from:
         expected = "one of --init and load_from, which brings a backbone of its own"
         raise UserError("--init", args.init, expected=expected, fix="leave one out")

@@ -19,7 +19,7 @@ from mimseg.pipeline.process import (
     share_of_cores,
     start,
 )
-from mimseg.pipeline.progress import Estimator, budget, clock, duration, fraction, last_loss, tails
+from mimseg.pipeline.progress import Estimator, budget, duration, fraction, last_loss, tails
 from mimseg.pipeline.step import (
     Step,
     StepState,
@@ -28,6 +28,7 @@ from mimseg.pipeline.step import (
     load_config,
     what_changed,
 )
+from mimseg.progress import clock, progress_line
 
 REFRESH = 20.0  # seconds between lines of progress (1 on a terminal) and calls of `on_change`
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -219,7 +220,7 @@ class Pipeline:
             argv = [*argv, "--resume"]
         process = start(state, argv, self.places, share_of_cores(self.workers), self.lock)
         self.running[step.name] = Running(
-            step, state, process, budget(step, self.places.root) if step.resume else {}
+            step, state, process, budget(step, self.places) if step.resume else {}
         )
         what = "resumed" if verdict == "unfinished" else "started"
         self._say(self._line(f"{step.name} {what}"))
@@ -265,8 +266,8 @@ class Pipeline:
 
     def _line(self, text: str) -> str:
         finished, every = len(self.prints), len(self.steps)
-        time_left = f", {clock(self.eta())} left" if finished < every else ""
-        return f"[{finished}/{every}] {self.share():.0%}{time_left}: {text}"
+        left = self.eta() if finished < every else None
+        return progress_line(f"{self.share():.0%} {text}", left, finished, every)
 
     def _say(self, line: str, passing: bool = False) -> None:
         """Print a line; on a terminal, a passing one is overwritten by the next."""

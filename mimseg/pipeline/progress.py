@@ -6,19 +6,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from mimseg.pipeline.places import Places
 from mimseg.pipeline.scalars import last_entry, scalar_files
 from mimseg.pipeline.step import Step, load_config
 
 FIRST_GUESS = 60.0  # seconds of a kind without an estimate
 ENOUGH = 0.15  # of a step; before, its start-up counts for too much
-
-
-def clock(seconds: float) -> str:
-    """02:13, or 1:02:13 from an hour on."""
-    total = max(0, round(seconds))
-    minutes, seconds = divmod(total, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
 
 
 def duration(seconds: float) -> str:
@@ -30,11 +23,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours"
 
 
-def budget(step: Step, root: Path) -> dict[str, dict[str, float]]:
+def budget(step: Step, places: Places) -> dict[str, dict[str, float]]:
     """What a training step will run: stage name -> {'iter' or 'epoch': total}; {} if unknown."""
     if step.config is None:
         return {}
-    config = load_config(str(root / step.config))
+    config = load_config(places.config(step.config))
     common = {**dict(config.get("train_cfg") or {}), **_loop_options(step.options)}
     totals = {}
     for number, stage in enumerate(config.get("stages") or [{}]):

@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mimseg import __version__
+
 PACKAGES = (
     "torch",
     "torchvision",
@@ -26,13 +28,13 @@ PACKAGES = (
 )
 
 
-def environment(root: Path) -> dict[str, Any]:
+def environment(checkout: Path | None) -> dict[str, Any]:
     """Python, packages, machine, commit and date, all plain text and numbers."""
     return {
         "python": platform.python_version(),
         "packages": {name: text for name in PACKAGES if (text := installed(name))},
         **machine(),
-        "commit": commit(root),
+        "commit": commit(checkout) if checkout else f"v{__version__}",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
 

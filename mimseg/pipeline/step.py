@@ -119,7 +119,7 @@ def fingerprint_parts(
     """
     return {
         "command": digest([places.plain(word, hide_data=False) for word in argv]),
-        "config": config_digest(str(places.root / step.config)) if step.config else None,
+        "config": config_digest(places.config(step.config)) if step.config else None,
         "needs": dict(sorted(needs.items())),
     }
 
@@ -152,7 +152,7 @@ def check_steps(steps: list[Step], places: Places) -> None:
             if other not in names[: names.index(step.name)]:
                 raise UserError("needs", other, expected=f"a step that comes before {step.name}")
         if step.config:
-            load_config(str(places.root / step.config))
+            load_config(places.config(step.config))
 
 
 def digest(value: Any) -> str:

@@ -13,7 +13,7 @@ import pytest
 from mimseg.files import write_json
 from mimseg.pipeline.pipeline import Pipeline
 from mimseg.pipeline.places import Places
-from mimseg.pipeline.progress import Estimator, budget, clock, fraction, tails
+from mimseg.pipeline.progress import Estimator, budget, fraction, tails
 from mimseg.pipeline.step import Step
 
 SMALL = ('inits = ["random", "mae"]', 'inits = ["mae"]')
@@ -214,16 +214,6 @@ def test_a_folder_of_somebody_else_is_not_emptied(repository):
     assert code == 1 and "pretrain-mae" in output and mine.read_text() == "years of work"
 
 
-def test_clock():
-    assert [clock(s) for s in (0, 59.6, 133, 3733, -5)] == [
-        "00:00",
-        "01:00",
-        "02:13",
-        "1:02:13",
-        "00:00",
-    ]
-
-
 def test_an_estimate_comes_from_the_kind_then_from_the_guess():
     estimator = Estimator({"semseg": 100})
     assert estimator.seconds("semseg") == 100 and estimator.seconds("semseg-test") == 25
@@ -304,7 +294,7 @@ def test_the_budget_knows_stages_and_options(tmp_path):
         "stages = [dict(name='a'), dict(name='b', options={'train_cfg.max_iters': 4})]\n"
     )
     step = Step("s", [], config="c.py", options={"train_cfg.max_iters": 6})
-    assert budget(step, tmp_path) == {"a": {"iter": 6}, "b": {"iter": 4}}
+    assert budget(step, Places(tmp_path, tmp_path)) == {"a": {"iter": 6}, "b": {"iter": 4}}
 
 
 def test_the_longest_chain_counts_from_each_step():

@@ -103,6 +103,29 @@ def test_placeholders_are_filled_and_taken_back(tmp_path):
         Places(tmp_path, tmp_path).fill("{data_root}")
 
 
+def test_a_command_is_a_tool_of_the_checkout_and_a_module_elsewhere(tmp_path):
+    checkout = Places(tmp_path, tmp_path / "out", python="py")
+    assert checkout.argv(["mimseg", "train", "{work_dir}"]) == [
+        *("py", "tools/train.py", f"{tmp_path}/out")
+    ]
+    for name, tool in {"scenes": "make_scenes", "masks2coco": "masks_to_coco"}.items():
+        assert checkout.argv(["mimseg", name]) == ["py", f"tools/data/{tool}.py"]
+    elsewhere = Places(tmp_path, tmp_path / "out", python="py", checkout=False)
+    assert elsewhere.argv(["mimseg", "scenes", "x"]) == ["py", "-m", "mimseg.cli", "scenes", "x"]
+    assert elsewhere.argv(["tar", "-xf", "{dir}"], dir="a") == ["tar", "-xf", "a"]
+
+
+def test_a_config_is_one_below_the_root_or_a_shipped_one(tmp_path):
+    places = Places(tmp_path, tmp_path / "out")
+    name = "configs/mae/mae_vit-mini-p8_1xb64-40e_scenes.py"
+    assert places.config(name) == str(CONFIGS.parent / name)
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).touch()
+    assert places.config(name) == str(tmp_path / name)
+    with pytest.raises(UserError, match="name of a shipped config"):
+        places.config("configs/none.py")
+
+
 def second_pretraining(repository, more):
     """A pretraining `next` beside `mae`, with more keys."""
     own = 'options=dict(data="{work_dir}/data"))'

@@ -1,5 +1,6 @@
 """Modules by the names that they had before version 0.2."""
 
+import sys
 from importlib import import_module
 
 import pytest
@@ -8,8 +9,9 @@ from mimseg.compat.old_names import OLD_NAMES, install_old_names
 
 
 @pytest.mark.parametrize("old", OLD_NAMES)
-def test_an_old_name_gives_the_same_classes(old):
+def test_an_old_name_gives_the_same_classes(old, monkeypatch):
     install_old_names()
+    monkeypatch.delitem(sys.modules, old, raising=False)
     with pytest.warns(DeprecationWarning, match=f"{old} is now {OLD_NAMES[old]}"):
         module = import_module(old)
     new = import_module(OLD_NAMES[old])

@@ -75,9 +75,9 @@ def test_segmentation_from_absolute_positions(tmp_path):
 
     model.take(case, TINYMIM)
     model.compare(case, case["in/image"])
-    blocks = frozenset(range(h["depth"]))
+    blocks = (i for i in range(h["depth"]) if f"out/block{i}_tokens" in case.tensors)
     with torch.no_grad():
-        _, taps, _ = model.backbone.tap(case["in/image"], Needs(layers=blocks))
+        _, taps, _ = model.backbone.tap(case["in/image"], Needs(layers=frozenset(blocks)))
     for index, tokens in taps.items():
         case.close(tokens, f"out/block{index}_tokens")
     case.assert_complete()

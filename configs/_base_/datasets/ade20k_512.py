@@ -30,7 +30,7 @@ tta_pipeline = [
     ]),
 ]
 train_dataloader = dict(
-    batch_size=2, num_workers=4, persistent_workers=True,
+    num_workers=4, persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='ADE20KDataset', data_root=data_root, pipeline=train_pipeline,

@@ -1,4 +1,4 @@
-# COCO 2017, 80 classes, boxes and masks, for pipelines as in coco_lsj1024.py.
+# COCO 2017, 80 classes, boxes and masks. Pipelines, samplers and batch are each recipe's.
 # The test labels are not public: the validation split is tested.
 # Boxes and masks are scored by faster-coco-eval. pycocotools does it with
 #     --cfg-options val_evaluator.type=mmdet.CocoMetric test_evaluator.type=mmdet.CocoMetric

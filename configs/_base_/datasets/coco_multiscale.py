@@ -1,6 +1,5 @@
 # COCO at many scales, as DETR (arXiv 2005.12872) and, in detection, iBOT and dBOT have it: half of
-# the images resized to a short side of 480 to 800 px, half cropped before that.
-_base_ = ['./coco_instance.py']
+# the images resized to a short side of 480 to 800 px, half cropped before that. With coco_instance.py.
 scales = [(1333, short) for short in range(480, 801, 32)]
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),
@@ -23,9 +22,3 @@ test_pipeline = [
     dict(type='PackDetInputs',
          meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
-train_dataloader = dict(
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    batch_sampler=dict(type='AspectRatioBatchSampler'),
-    dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader

@@ -1,17 +1,11 @@
-# ImageNet-1k without labels: a folder of images, whatever its sub-folders.
+# ImageNet-1k without labels: a folder of images, whatever its sub-folders. Each recipe has crops and batch
+# of its own.
 data_root = 'data/imagenet/train'
-train_pipeline = [
-    dict(type='mimseg.LoadImageFromFile'),
-    dict(type='mimseg.MIMViews', student=dict(size=224), scale=(0.2, 1.0), flip_prob=0.5),
-]
 train_dataloader = dict(
-    batch_size=512,
     num_workers=8,
     persistent_workers=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='mmpretrain.CustomDataset', data_root=data_root, with_label=False,
-        pipeline=train_pipeline),
+    dataset=dict(type='mmpretrain.CustomDataset', data_root=data_root, with_label=False),
 )

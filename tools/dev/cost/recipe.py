@@ -8,11 +8,11 @@ from mmengine.config import Config, ConfigDict
 
 from mimseg.errors import UserError
 
-_FOLDER = Path(__file__).resolve().parents[3] / "configs" / "_base_" / "models"
+_FOLDER = Path(__file__).resolve().parents[3] / "configs"
 
 
 def model_of(name: str) -> ConfigDict:
-    """The model of a config in configs/_base_/models.
+    """The model of a config, by its name in configs/ without the suffix.
 
     Raises:
         UserError: it is not there, as in an installed package.

@@ -40,7 +40,7 @@ def model(cell: Cell, backbone: dict[str, Any]) -> ConfigDict:
     position bias and layer scale that a recipe adds stay away: the stock backbone has none.
     """
     width = cell.settings["embed_dims"]
-    config = model_of("upernet_vit-base")
+    config = model_of("ade20k/vit-base_upernet_8xb2-160k_ade20k-512x512")
     config.backbone = ConfigDict(backbone)
     config.data_preprocessor.size = (cell.size, cell.size)
     config.neck.update(in_channels=width, norm="BN")
