@@ -33,5 +33,5 @@ tasks = [
 ]
 # seconds of a step on one of two free cores, the first guess of the remaining time
 estimate = {'prepare-scenes': 15, 'pretrain-MAE': 600, 'semseg': 110, 'semseg-test': 15,
-            'detection': 230, 'detection-test': 25, 'panels': 8}
+            'detection': 230, 'detection-test': 25, 'preview': 12, 'panels': 8}
 next = ['{mimseg} pretrain IMAGES     # a backbone from a folder of your own images']

@@ -38,5 +38,5 @@ tasks = [dict(
 # seconds of a step on one of two free cores, the first guess of the remaining time
 estimate = {'prepare-scenes': 8, 'pretrain-MAE': 120, 'pretrain-TinyMIM': 500, 'pretrain-dBOT': 240,
             'pretrain-MaskDistill': 250, 'pretrain-Img2Vec': 130, 'semseg': 95, 'semseg-test': 12,
-            'panels': 8}
+            'preview': 12, 'panels': 8}
 del unlabelled, options

@@ -88,7 +88,7 @@ estimate = {
     **dict.fromkeys(('prepare-tiny-imagenet', 'prepare-camvid', 'prepare-tiny-coco'), 5),
     **{f'prepare-instances-{split}': 10 for split in ('train', 'val', 'test')},
     'pretrain-dBOT': 1350, 'pretrain-MaskDistill': 620, 'pretrain-Img2Vec': 520,
-    'pretrain-TinyMIM': 620, 'pretrain-supervised': 500, 'panels': 10,
+    'pretrain-TinyMIM': 620, 'pretrain-supervised': 500, 'preview': 12, 'panels': 10,
     'camvid-semseg': 300, 'camvid-semseg-test': 20, 'camvid-linear': 95, 'camvid-linear-test': 15,
     'camvid-detection': 630, 'camvid-detection-test': 40,
     'camvid-detection-windows': 640, 'camvid-detection-windows-test': 40, 'extra-tiny-coco': 60}

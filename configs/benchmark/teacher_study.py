@@ -48,6 +48,6 @@ tasks = [dict(
     select='mIoU')]
 # seconds of a step on one of two free cores, the first guess of the remaining time
 estimate = {'prepare-scenes': 15, 'pretrain-MAE': 160, 'pretrain-supervised': 95, 'semseg': 95,
-            'semseg-test': 15, 'panels': 8,
+            'semseg-test': 15, 'preview': 12, 'panels': 8,
             **{f'pretrain-dBOT-{name}': 600 for name in study['rows']}}
 del epochs, schedule, dbot, segmentation, options

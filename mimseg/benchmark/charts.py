@@ -24,7 +24,7 @@ class Line:
 
 
 def init_colors(inits: list[str]) -> dict[str, str]:
-    """A color for each initialization: grey for 'random', which the others are compared with."""
+    """A color for each initialization: gray for 'random', which the others are compared with."""
     others = [init for init in inits if init != "random"]
     colors = {init: COLORS[i % len(COLORS)] for i, init in enumerate(others)}
     return {"random": NEUTRAL, **colors}

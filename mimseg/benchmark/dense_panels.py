@@ -11,20 +11,21 @@ import numpy as np
 from mimseg.benchmark import pictures
 from mimseg.benchmark.trained import load_model, load_run, read_run_config, spread
 
-SCORE = 0.3  # detections below are not drawn
 Panels = dict[str, Any]
 
 
 class LabelMaps:
     """Draws label maps over images."""
 
-    note = "Pale grey is not labeled."
+    note = "Pale gray is not labeled."
     run_note = note
 
     def truth(self, image: np.ndarray, data: Any, info: dict, colors: np.ndarray) -> np.ndarray:
         return pictures.overlay_labels(image, _map(data["data_samples"].gt_sem_seg), colors)
 
-    def prediction(self, image: np.ndarray, sample: Any, colors: np.ndarray) -> np.ndarray:
+    def prediction(
+        self, image: np.ndarray, sample: Any, info: dict, colors: np.ndarray
+    ) -> np.ndarray:
         return pictures.overlay_labels(image, _map(sample.pred_sem_seg), colors)
 
 
@@ -32,10 +33,10 @@ class Objects:
     """Draws boxes and masks over images."""
 
     note = ""
-    run_note = f"Detections with a score over {SCORE}."
+    run_note = "Each run's best detections with their scores, as many as there are objects."
 
     def truth(self, image: np.ndarray, data: Any, info: dict, colors: np.ndarray) -> np.ndarray:
-        objects = [item for item in info["instances"] if not item.get("ignore_flag")]
+        objects = _objects(info)
         boxes = np.array([item["bbox"] for item in objects], dtype=float).reshape(-1, 4)
         labels = np.array([item["bbox_label"] for item in objects], dtype=int)
         masks = None
@@ -43,9 +44,12 @@ class Objects:
             masks = np.stack([_decode(item["mask"], *image.shape[:2]) for item in objects])
         return pictures.overlay_objects(image, boxes, labels, colors, masks)
 
-    def prediction(self, image: np.ndarray, sample: Any, colors: np.ndarray) -> np.ndarray:
+    def prediction(
+        self, image: np.ndarray, sample: Any, info: dict, colors: np.ndarray
+    ) -> np.ndarray:
         objects = sample.pred_instances
-        objects = objects[objects.scores >= SCORE]
+        best = objects.scores.argsort(descending=True)[: len(_objects(info))]
+        objects = objects[best]
         labels, scores = objects.labels.numpy(), objects.scores.numpy()
         masks = objects.masks.numpy().astype(bool) if "masks" in objects else None
         captions = [f"{score:.2f}" for score in scores]  # the color names the class
@@ -115,7 +119,8 @@ def draw_runs(kind: LabelMaps | Objects, runs: dict[str, Path], out: Path, count
         for number in images.numbers:
             with torch.no_grad():
                 (sample,) = model.test_step(pseudo_collate([images.dataset[number]]))
-            picture = kind.prediction(images.image(number), sample.cpu(), images.colors)
+            info = images.dataset.get_data_info(number)
+            picture = kind.prediction(images.image(number), sample.cpu(), info, images.colors)
             files[number].append(pictures.save(out / f"{number}_run{column}.jpg", picture))
     return {
         "columns": ["Image", "Truth", *runs],
@@ -136,6 +141,11 @@ def draw_data(
         "legend": images.legend(),
         "note": f"Images of the test split and their labels. {kind.note}".strip(),
     }
+
+
+def _objects(info: dict) -> list[dict]:
+    """The objects of an image, crowds and other ignored ones left out."""
+    return [item for item in info["instances"] if not item.get("ignore_flag")]
 
 
 def _palette(dataset: Any) -> list | None:

@@ -34,7 +34,7 @@ def page(
         running: names of the steps under way; the page reloads itself while there are any.
     """
     sections = [
-        _head(report),
+        _head(report, plan.config.get("workers", 1)),
         study_html(study_tables(report["runs"])),
         _results(report),
         *(_pretraining(plan, item, finished, running) for item in plan.pretrains.values()),
@@ -54,15 +54,15 @@ def page(
     )
 
 
-def _head(report: Report) -> str:
+def _head(report: Report, workers: int) -> str:
     facts = report["environment"]
     total = sum(step["seconds"] for step in report["steps"])
     seeds = len(report["seeds"])
     eyebrow = f"mimseg benchmark · {report['title']} · {facts['date'][:10]}"
     sentences = "".join(f'<p class="lead">{_tied(text)}</p>' for text in report["findings"])
     cost = (
-        f"{seeds} seed{'s' if seeds > 1 else ''}; {len(report['steps'])} steps, "
-        f"{clock(total)} of work on {facts['cpu']}, {facts['cores']} cores."
+        f"{seeds} seed{'s' if seeds > 1 else ''}; {len(report['steps'])} steps, {clock(total)} in "
+        f"all with {workers} at once, on {facts['cpu']}, {facts['cores']} cores."
     )
     return (
         f'<header><p class="eyebrow">{escape(eyebrow)}</p><h1>{_tied(report["headline"])}</h1>'
@@ -199,7 +199,7 @@ def _panel_grid(folder: Path, content: dict[str, Any]) -> str:
     else:
         lines = [heads, *pictures]
         layout = "panel"
-        columns = f"repeat({len(names)}, minmax(88px, 1fr))"
+        columns = f"repeat({len(names)}, minmax(76px, 1fr))"
     cells = "".join(cell for line in lines for cell in line)
     legend = "".join(
         f"<span><i style='background:{escape(item['color'])}'></i>{escape(item['name'])}</span>"

@@ -57,7 +57,7 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
 
 
 def hide(image: np.ndarray, mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """`image` (H, W, 3) with the masked patches, `mask` (L,) True, in light grey."""
+    """`image` (H, W, 3) with the masked patches, `mask` (L,) True, in light gray."""
     picture = image.copy()
     picture[_to_pixels(mask.reshape(grid), image.shape[:2])] = (226, 230, 236)
     return picture
@@ -90,8 +90,8 @@ def tokens_to_image(colors: np.ndarray, grid: tuple[int, int], size: tuple[int, 
 
 
 def overlay_labels(image: np.ndarray, labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """`image` under the colors of `labels` (H, W); labels beyond the colors stay grey."""
-    picture = image.mean(axis=-1, keepdims=True).repeat(3, axis=-1) * 0.3  # grey: colors are labels
+    """`image` under the colors of `labels` (H, W); labels beyond the colors stay gray."""
+    picture = image.mean(axis=-1, keepdims=True).repeat(3, axis=-1) * 0.3  # gray: colors are labels
     known = labels < len(colors)
     picture[known] += 0.7 * colors[labels[known]]
     picture[~known] += 0.7 * 245
@@ -106,9 +106,9 @@ def overlay_objects(
     masks: np.ndarray | None = None,
     captions: list[str] | None = None,
 ) -> np.ndarray:
-    """Boxes (N, 4) xyxy, and masks (N, H, W) where there are some, on `image` in grey.
+    """Boxes (N, 4) xyxy, and masks (N, H, W) where there are some, on `image` in gray.
 
-    Grey, so that every color is a class.
+    Gray, so that every color is a class.
     """
     picture = 40 + 0.84 * image.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     for mask, label in zip(masks if masks is not None else [], labels, strict=False):

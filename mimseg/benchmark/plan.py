@@ -246,7 +246,7 @@ class Plan:
         words = ["--config", item["config"], *self._held_out(item)]
         words += cfg_options(self.places.fill(dict(item.get("options", {}))))
         step = {"config": item["config"], "urgent": True, "needs": self._prepared(item)}
-        self._panels(name, kind, lambda: (words, []), **step)
+        self._panels(name, kind, lambda: (words, []), kind="preview", **step)
 
     def _pictures(self) -> None:
         for name, item in self.pretrains.items():
@@ -274,19 +274,18 @@ class Plan:
             runs.append(run)
         return words, runs
 
-    def _panels(self, name: str, kind: str, late: Callable, **step: Any) -> None:
+    def _panels(self, name: str, what: str, late: Callable, **step: Any) -> None:
         folder = f"{{work_dir}}/{name}"
-        argv = ["{python}", "-m", "mimseg.benchmark.panels", kind, "--out", folder]
-        default = 6 if kind == "pretrain" else 4
+        argv = ["{python}", "-m", "mimseg.benchmark.panels", what, "--out", folder]
+        default = 6 if what == "pretrain" else 4
         argv += ["--count", str(self.panels.get("count", default))]
         self._add(
             Step(
                 name,
                 self.places.fill(argv),
-                kind="panels",
                 outputs=["panels.json"],
                 late=late,
-                **step,
+                **{"kind": "panels", **step},
             )
         )
 

@@ -129,7 +129,7 @@ def _true_statistics(model: Any) -> bool:
 
 def _mask_note(columns: list[str]) -> str:
     if "Masked input" in columns:
-        return "Grey patches are hidden from the student."
+        return "Gray patches are hidden from the student."
     return "The student sees the whole image."
 
 

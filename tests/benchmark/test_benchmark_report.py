@@ -4,6 +4,7 @@ import json
 import re
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from dev import records
-from mimseg.benchmark import panels, pictures, results
+from mimseg.benchmark import dense_panels, panels, pictures, results
 from mimseg.benchmark.charts import Line, dot_chart, line_chart
 from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.pretrain_panels import compose, note
@@ -179,6 +180,24 @@ def test_the_preview_of_labels(scenes, tmp_path):
     content = json.loads((tmp_path / "panels.json").read_text())
     assert content["columns"] == ["Image", "Truth"] and len(content["legend"]) == 10
     assert all((tmp_path / name).is_file() for row in content["rows"] for name in row)
+
+
+def test_as_many_detections_are_drawn_as_there_are_objects_the_best_first():
+    """A short training has low scores: a fixed threshold would leave its pictures empty."""
+    import torch
+    from mmengine.structures import InstanceData
+
+    boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0], [20.0, 20.0, 28.0, 28.0], [10.0, 10.0, 18.0, 18.0]])
+    scores, labels = torch.tensor([0.02, 0.2, 0.1]), torch.tensor([0, 1, 0])
+    objects = InstanceData(bboxes=boxes, scores=scores, labels=labels)
+    sample = SimpleNamespace(pred_instances=objects)
+    info = {"instances": [{"bbox": [0, 0, 1, 1]}] * 2 + [{"ignore_flag": 1}]}
+    image, colors = np.full((32, 32, 3), 128, np.uint8), pictures.colors_of(2)
+    drawn = dense_panels.KINDS["detection"].prediction(image, sample, info, colors)
+    factor = pictures.scale_of(image)
+    assert (drawn[24 * factor, 20 * factor] == colors[1]).all()  # left edges of the best two
+    assert (drawn[14 * factor, 10 * factor] == colors[0]).all()
+    assert len(set(drawn[4 * factor, 0].tolist())) == 1  # the third is not there
 
 
 def test_a_reconstruction_says_whose_images_and_whose_statistics():
