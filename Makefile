@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 UV := $(VENV)/uv/bin/uv
 READY := $(VENV)/ready
 
-.PHONY: setup test lint format demo demo-smoke lock
+.PHONY: setup test lint format demo demo-smoke docs lock
 
 setup: $(READY)
 
@@ -36,6 +36,10 @@ demo: $(READY)
 
 demo-smoke: $(READY)
 	$(PY) tools/benchmark.py configs/benchmark/smoke.py
+
+docs: $(READY)
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 lock:
 	$(UV) pip compile -q --universal --python-version 3.10 --extra dev --no-annotate \
