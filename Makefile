@@ -38,7 +38,7 @@ demo-smoke: $(READY)
 	$(PY) tools/benchmark.py configs/benchmark/smoke.py
 
 docs: $(READY)
-	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(PY) -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 lock:

@@ -12,7 +12,7 @@ from mimseg.recipes.configs import config_names, find_config
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^ *```[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 FOLDERS = "|".join(sorted({name.split("/")[0] for name in config_names()}))
 CONFIG = re.compile(rf"\b(?:configs/)?((?:{FOLDERS})/[\w{{}},.-]+)")  # a shipped one: folder/name
 
@@ -23,7 +23,8 @@ def pages():
 
 def code_of(page):
     """The code of a page, inline and in blocks, with continued lines joined."""
-    parts = ["".join(groups) for groups in CODE.findall(page.read_text(encoding="utf-8"))]
+    text = page.read_text(encoding="utf-8")
+    parts = [*BLOCK.findall(text), *re.findall(r"`([^`]+)`", BLOCK.sub("", text))]
     return "\n".join(parts).replace("\\\n", " ")
 
 
@@ -58,7 +59,7 @@ def test_relative_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", pages())
 def test_commands_and_configs_are_there(page):
     code = code_of(page)
-    for command in re.findall(r"(?:^|[\s(])mimseg ([a-z][a-z0-9]*)", code):
+    for command in re.findall(r"^(?:\$ |srun )?mimseg ([a-z]\w*)", code, re.MULTILINE):
         assert command in {*COMMANDS, "pretrain"}, command
     for name in {n for match in CONFIG.findall(code) for n in spelled_out(match)}:
         if "vit" in name and "..." not in name:

@@ -155,7 +155,7 @@ def _listed(configs: Sequence[DataConfig]) -> list[str]:
     lines = []
     for folder in shown:
         paths = sorted(by_folder.pop(folder), key=lambda path: ("vit-base" not in path, len(path)))
-        more = f" (and {len(paths) - 1} beside it)" if len(paths) > 1 else ""
+        more = f" (and {len(paths) - 1} more in its folder)" if len(paths) > 1 else ""
         lines.append(f"  {paths[0]}{more}")
     if by_folder:
         names = ", ".join(os.path.basename(folder) for folder in by_folder)
