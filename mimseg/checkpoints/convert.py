@@ -90,7 +90,7 @@ def read_backbone(
     return path, found
 
 
-def resize_patches(state: dict[str, Tensor], size: int) -> None:
+def resize_patches(state: dict[str, Tensor], size: int, key: str = "--patch-size") -> None:
     """Resample a ViT's patch embedding, in place, as a 14 px ViT-H wants for a 16 px ViTDet.
 
     By the pseudo-inverse of bicubic resizing (FlexiViT, arXiv 2212.08013, equation 3): where `size`
@@ -99,6 +99,7 @@ def resize_patches(state: dict[str, Tensor], size: int) -> None:
     Args:
         state: weights in our names.
         size: pixels of the new patch's side.
+        key: the flag or option that errors name.
 
     Raises:
         UserError: `size` is no size.
@@ -106,7 +107,7 @@ def resize_patches(state: dict[str, Tensor], size: int) -> None:
     from timm.layers import resample_patch_embed
 
     if size < 1:
-        raise UserError("--patch-size", size, expected="a number of pixels from 1")
+        raise UserError(key, size, expected="a number of pixels from 1")
     name = "patch_embed.projection.weight"
     state[name] = resample_patch_embed(state[name], [size, size])
 

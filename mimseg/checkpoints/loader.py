@@ -65,6 +65,30 @@ def load_backbone(
     """
     path = resolve_checkpoint(source, key)
     weights = weights_in(read_checkpoint(path, trust, key=key), path, key)
+    report = load_weights(module, weights, path, key=key, extra_layers=extra_layers)
+    level = logging.WARNING if report.pretrained or report.heads else logging.INFO
+    print_log(str(report), logger or "current", level)
+    return report
+
+
+def load_weights(
+    module: nn.Module,
+    weights: dict[str, Tensor],
+    path: str,
+    *,
+    key: str = "--init",
+    extra_layers: bool = False,
+) -> LoadReport:
+    """Load a backbone from a checkpoint's tensors, as `load_backbone` does, and log nothing.
+
+    Args:
+        module, key, extra_layers: as of `load_backbone`.
+        weights: the tensors by the file's names.
+        path: the file that they come from, for messages.
+
+    Raises:
+        UserError: see `load_backbone`.
+    """
     own = dict(module.state_dict())
     found = None
     if OWN_ANCHOR in own and not has_own_names(weights):
@@ -103,7 +127,10 @@ def load_backbone(
         )
 
     module.load_state_dict({name: state[name] for name in matched}, strict=False)
-    report = LoadReport(
+    changed = [n for n in missing + unexpected if n.startswith(("pos_embed", "cls_token", "ln1."))]
+    changed += [n for n in unexpected if n.startswith((*_ESSENTIAL, "rel_pos_bias"))]
+    changed += _strange(own, state, prefix)
+    return LoadReport(
         source=path,
         prefix=prefix,
         matched=tuple(matched),
@@ -113,14 +140,8 @@ def load_backbone(
         outside=outside,
         family="" if found is None else str(found.family),
         heads=tuple(dense_heads(weights)),
+        pretrained=pretrained if changed else "",
     )
-    changed = [n for n in missing + unexpected if n.startswith(("pos_embed", "cls_token", "ln1."))]
-    changed += [n for n in unexpected if n.startswith((*_ESSENTIAL, "rel_pos_bias"))]
-    changed += _strange(own, state, prefix)
-    text = f"{report}\n  it was pretrained as {pretrained}" if changed else str(report)
-    level = logging.WARNING if changed or report.heads else logging.INFO
-    print_log(text, logger or "current", level)
-    return report
 
 
 def weights_in(checkpoint: dict, path: str, key: str) -> dict[str, Tensor]:

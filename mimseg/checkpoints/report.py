@@ -25,6 +25,7 @@ class LoadReport:
         outside: how many tensors of the file belong to other modules (heads, necks, teachers).
         family: what the file was recognised as, where its names are not ours.
         heads: the detector's or segmentor's heads in the file, which say that it was fine-tuned.
+        pretrained: what the file's backbone was built as, where the module differs from it.
     """
 
     source: str
@@ -36,6 +37,7 @@ class LoadReport:
     outside: int = 0
     family: str = ""
     heads: tuple[str, ...] = ()
+    pretrained: str = ""
 
     def counts(self) -> dict[str, dict[str, int]]:
         """{group: {"matched": n, "resized": n, "missing": n, "unexpected": n}}."""
@@ -65,6 +67,8 @@ class LoadReport:
                 f"with the whole of it, set load_from={self.source} in its place; to start from "
                 "pretraining alone, give the pretraining's checkpoint"
             )
+        if self.pretrained:
+            lines.append(f"  it was pretrained as {self.pretrained}")
         return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mimseg.data.transform import ImageLike, Transform
 from mimseg.layers.patch_embed import PatchEmbed
 from mimseg.layers.position import sincos_position_embedding
 from mimseg.layers.relative_position import RelativePositionTable
@@ -16,6 +17,7 @@ from mimseg.layers.visible import visible_indices
 from mimseg.outputs import Needs, StudentOutput
 from mimseg.registry import MODELS
 from mimseg.students.blocks import block_windows, build_blocks, drop_path_rates
+from mimseg.students.features import features_of
 from mimseg.students.options import arch_settings, check_options
 from mimseg.students.running import BlocksMixin
 from mimseg.students.weights import draw_weights, load_pretrained, resize_tables
@@ -65,7 +67,12 @@ class ViT(BlocksMixin, BaseModule):
         frozen: train no parameter and stay in eval mode, for probes on fixed features.
         activation_checkpointing: recompute blocks in the backward pass to save memory.
         init_cfg: dict(type="Pretrained", checkpoint=FILE_OR_WORK_DIR), or None for random weights.
+
+    Attributes:
+        transform: image -> (3, H, W) as this network takes it; set by `mimseg.load`, else None.
     """
+
+    transform: Transform | None = None
 
     def __init__(
         self,
@@ -272,3 +279,11 @@ class ViT(BlocksMixin, BaseModule):
                 x = x.contiguous(memory_format=form)
             outs.append(x)
         return tuple(outs)
+
+    def features(
+        self,
+        images: Tensor | ImageLike | Sequence[Tensor | ImageLike],
+        layers: Sequence[int] | None = None,
+    ) -> dict[str, Tensor | dict[int, Tensor] | None]:
+        """{"patches": (B, h, w, C), "cls": (B, C) or None}; see `features_of` for the rest."""
+        return features_of(self, images, layers)

@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mimseg.data.transform import IMAGENET_MEAN, IMAGENET_STD
 from mimseg.errors import UserError
 from mimseg.outputs import Needs, TeacherOutput
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Teacher(nn.Module):
