@@ -68,6 +68,14 @@ def test_commands_and_configs_are_there(page):
         assert (ROOT / path).is_file() or path.startswith("configs/mine/"), path
 
 
+def test_the_architecture_names_files_that_are_there():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`(?:mimseg/)?([a-z_]+/[a-z_/]*(?:\.py)?)`", text))
+    assert len(names) > 30
+    roots = (ROOT / "mimseg", ROOT)
+    assert not [name for name in names if not any((root / name).exists() for root in roots)]
+
+
 def test_a_page_that_names_nothing_real_is_noticed(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("[x](no.md)\n`mimseg trian` and `mae/mae_vit-{base,no}-p16.py`\n")
