@@ -1,22 +1,86 @@
-"""Small files on disk, written so that a kill leaves the old content or the new, never half."""
+"""Writes files so that a kill leaves the old content or the new, never half; reads small ones."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mimseg.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path to write to; at the end of the block it replaces `path`.
+
+    What was written is flushed to the disk before it is renamed, and the folder after that. Where
+    the block or the renaming fails, `path` is unchanged and the temporary file is removed. The
+    folder is made where it is missing.
+
+    Args:
+        path: the file that is replaced. A folder can be put in its place where nothing is there.
+        temporary: the path to yield, in the same folder; None for a name of this process's own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary or path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if temporary.is_file():
+            _flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # the disk may be read-only by now; the first error counts
+            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
+        raise
+    with suppress(OSError):  # some network disks cannot flush a folder
+        _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` by way of a temporary name in the same folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write `text` to `path`, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_section(path: Path, begin: str, end: str) -> str:
+    """The text between two markers of a text file, without the blank lines around it.
+
+    Raises:
+        UserError: the file is missing or has no markers.
+    """
+    return _sections(path, begin, end)[1].strip()
+
+
+def replace_section(path: Path, begin: str, end: str, text: str) -> None:
+    """Put `text` between two markers of a text file, atomically.
+
+    Raises:
+        UserError: the file is missing or has no markers.
+    """
+    before, _, after = _sections(path, begin, end)
+    write_text(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
+def _sections(path: Path, begin: str, end: str) -> tuple[str, str, str]:
+    """What is before, between and after the markers."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, first, rest = text.partition(begin)
+    between, second, after = rest.partition(end)
+    if not first or not second:
+        raise UserError(str(path), None, expected=f"the markers {begin} and {end}", fix="add them")
+    return before, between, after
 
 
 def write_json(path: Path, value: Any) -> None:

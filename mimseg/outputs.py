@@ -1,4 +1,4 @@
-"""What teachers and students hand over, and what heads, losses and masks ask of them."""
+"""Defines what teachers and students hand over, and what is asked of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Needs:
     blocks (dBOT's depth 0) the index -1 is the output of the patch embedding.
 
     Args:
-        layers: blocks whose output tokens are wanted.
-        qkv: blocks whose query, key and value are wanted.
-        attention: whether the last block's attention of the CLS token is wanted.
-        ids: whether a tokenizer's ids are wanted.
-        tokens: whether the student's final tokens are wanted. Where nobody wants them, it stops
+        layers: blocks whose output tokens are needed.
+        qkv: blocks whose query, key and value are needed.
+        attention: whether the last block's attention of the CLS token is needed.
+        ids: whether a tokenizer's ids are needed.
+        tokens: whether the student's final tokens are needed. Where nobody needs them, it stops
             at the last q, k and v asked for (TinyMIM). Teachers do not look at it.
     """
 

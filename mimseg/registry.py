@@ -7,6 +7,8 @@ reports "X is not in the registry" instead.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
 from importlib import import_module
 
 from mmengine import registry as root
@@ -57,18 +59,19 @@ MODELS = LazyRegistry(
         "BatchNormalization": "mimseg.normalizations.batch",
         "SoftmaxNormalization": "mimseg.normalizations.softmax",
         "PHISNormalization": "mimseg.normalizations.phi_s",
+        "Relations": "mimseg.normalizations.relations",
         "LinearHead": "mimseg.heads.linear",
         "DecoderHead": "mimseg.heads.decoder",
         "MLPHead": "mimseg.heads.mlp",
         "CrossAttentionDecoderHead": "mimseg.heads.cross_attention_decoder",
         "RelationHead": "mimseg.heads.relation",
         "PatchAggregationHead": "mimseg.heads.patch_aggregation",
-        "SmoothL1Loss": "mimseg.losses.smooth_l1",
-        "L2Loss": "mimseg.losses.l2",
-        "L1Loss": "mimseg.losses.l1",
+        "SmoothL1Loss": "mimseg.losses.regression",
+        "L2Loss": "mimseg.losses.regression",
+        "L1Loss": "mimseg.losses.regression",
         "CosineLoss": "mimseg.losses.cosine",
         "CrossEntropyLoss": "mimseg.losses.cross_entropy",
-        "InfoNCELoss": "mimseg.losses.info_nce",
+        "InfoNCELoss": "mimseg.losses.cross_entropy",
         "RelationKLLoss": "mimseg.losses.relation_kl",
         "RandomMasking": "mimseg.masking.random",
         "BlockMasking": "mimseg.masking.block",
@@ -105,3 +108,21 @@ OPTIM_WRAPPER_CONSTRUCTORS = LazyRegistry(
     {"LayerDecayConstructor": "mimseg.engine.layer_decay"},
 )
 METRICS = LazyRegistry("metric", root.METRICS, {})
+
+
+def find_parameter(kind: type | None, name: str) -> inspect.Parameter | None:
+    """The constructor parameter of that name of a class or of the nearest parent that has one."""
+    return next(_parameters(kind, name), None)
+
+
+def find_default(kind: type | None, name: str, default: object = None) -> object:
+    """The nearest default of that parameter; `default` where there is none."""
+    values = (parameter.default for parameter in _parameters(kind, name))
+    return next((value for value in values if value is not inspect.Parameter.empty), default)
+
+
+def _parameters(kind: type | None, name: str) -> Iterator[inspect.Parameter]:
+    for parent in kind.__mro__ if kind else ():
+        init = parent.__dict__.get("__init__")
+        if init and name in (parameters := inspect.signature(init).parameters):
+            yield parameters[name]

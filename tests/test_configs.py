@@ -14,10 +14,9 @@ from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 
 from mimseg.engine.prepare import check_types
 from mimseg.engine.stages import stage_configs
-from mimseg.rehearse.pretraining import shrink
+from mimseg.rehearse.config import rehearse
 
 from shipped import shipped_configs  # isort: skip
-from shrink_dense import shrink_dense  # isort: skip
 
 ROOT_DIR = Path(__file__).parents[1]
 FILES = [
@@ -282,15 +281,43 @@ def batch(cfg):
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_one_step(path):
     torch.manual_seed(0)
-    cfg = load(path)
-    (shrink if cfg.default_scope == "mmpretrain" else shrink_dense)(cfg)
-    if cfg.model.type == CLASSIFIER and "neck" in cfg.model:  # a linear probe
-        cfg.model.neck.input_features = cfg.model.head.in_channels = 48
+    full = load(path)
+    cfg = rehearse(full)
     for number, stage in enumerate(staged(cfg).values()):
+        check_short(stage, full)
         if number:  # no earlier stage has run here
             assert stage.model.teacher.init.startswith("work_dirs/")
             stage.model.teacher.init = "random"
+        if cfg.default_scope != "mmpretrain":
+            make_learnable(stage.model.backbone)
         step(stage)
+
+
+def check_short(cfg, full):
+    """Two steps of two images in this process, one validation if there is one, a whole schedule."""
+    loop, train = cfg.train_cfg, cfg.train_dataloader
+    assert (loop.get("max_epochs"), loop.val_interval) in ((1, 1), (None, 2))
+    assert loop.get("max_iters", 2) == 2 and loop.get("type") == full.train_cfg.get("type")
+    assert (train.batch_size, train.dataset.indices) == (2, 4)
+    for split in ("train", "val", "test"):
+        if loader := cfg.get(f"{split}_dataloader"):
+            assert loader.num_workers == 0 and not loader.persistent_workers
+            assert loader.dataset.indices <= 4 and loader.batch_size <= 2
+            assert loader.dataset.data_root == full[f"{split}_dataloader"].dataset.data_root
+    assert len(cfg.param_scheduler) == len(full.param_scheduler)
+    for part in cfg.param_scheduler:
+        assert not part.by_epoch and 0 <= part.begin < part.end <= 2
+    assert cfg.default_hooks.checkpoint.interval in (1, 2)
+    assert not cfg.get("auto_scale_lr") and cfg.load_from is None
+
+
+def make_learnable(backbone):
+    """So that a step moves every weight, and a map's side is no multiple of the windows'."""
+    backbone.drop_path_rate = 0.0  # it may drop a block for both images of a batch
+    if 0 < backbone.get("layer_scale", 0) < 0.1:
+        backbone.layer_scale = 0.1  # behind less, AdamW's epsilon outweighs a gradient
+    if window := backbone.get("window_size"):
+        assert backbone.img_size // backbone.patch_size % window
 
 
 def step(cfg):

@@ -1,1 +1,1 @@
-"""The algorithm, its objectives and the output types that the slots exchange."""
+"""Runs the slots together: the algorithm, its objectives, its teachers."""

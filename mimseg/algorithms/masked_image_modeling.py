@@ -1,4 +1,4 @@
-"""The algorithm: one student pass, one mask, any number of objectives."""
+"""Runs masked image modeling: one student pass, one mask, any number of objectives."""
 
 from __future__ import annotations
 
@@ -15,30 +15,35 @@ from torch import Tensor, nn
 from mimseg.algorithms.objective import Objective
 from mimseg.algorithms.teacher_bank import TeacherBank
 from mimseg.errors import UserError, require_choice
+from mimseg.heads.base import Head, Setting
+from mimseg.normalizations.base import Normalization
 from mimseg.outputs import Needs, StudentOutput
 from mimseg.registry import MODELS
 from mimseg.teachers.base import IMAGENET_MEAN, IMAGENET_STD
 
-SLOTS = ("teacher", "normalization", "head", "loss")
+SLOTS = ("teacher", "backbone", "normalization", "head", "loss")
+"""The five slots, by config key: loss(normalization(teacher), head(backbone)). `masking` is the
+mask."""
 
 
 @MMPRETRAIN_MODELS.register_module()
 @MODELS.register_module()
 class MaskedImageModeling(BaseSelfSupervisor):
-    """Masked image modelling in the unified view of arXiv 2210.10615.
+    """Masked image modeling in the unified view of arXiv 2210.10615: five slots and a mask.
 
-    The five flat keys are short for one objective. A list of objectives shares the student's pass
-    and the mask; a teacher that several of them name runs once a step.
+    Teacher, normalization, head and loss make an objective. Several objectives share the student's
+    pass and the mask; a teacher that several of them name runs once per step.
 
     Args:
         backbone: the student.
         masking: the mask generator, or None for full images.
-        teacher, normalization, head, loss: the slots of a single objective.
+        teacher, normalization, head, loss: the other slots, for a single objective. The
+            normalization may be left out where the head has a default.
         positions, with_cls: see `Objective`; "masked" and False unless given.
         objectives: list of dict(name, teacher, normalization, head, loss, weight, positions,
             with_cls) instead of the flat keys; `teacher` is then a name in `teachers`.
         teachers: name -> teacher config.
-        mean, std: RGB normalisation of the student, for images in [0, 1].
+        mean, std: RGB normalization of the student, for images in [0, 1].
         data_preprocessor: mimseg.MIMDataPreprocessor unless given.
     """
 
@@ -62,25 +67,23 @@ class MaskedImageModeling(BaseSelfSupervisor):
             data_preprocessor = {"type": "mimseg.MIMDataPreprocessor", **(data_preprocessor or {})}
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(_build(backbone), data_preprocessor=data_preprocessor)
+        self._named_teachers = objectives is not None
+        flat = dict(teacher=teacher, normalization=normalization, head=head, loss=loss)
+        flat |= dict(positions=positions, with_cls=with_cls)
         if objectives is None:
-            flat = dict(teacher=teacher, normalization=normalization, head=head, loss=loss)
-            _expect_all("model", flat)
+            _require_slots("model", flat | dict(backbone=backbone))
             if teachers is not None:
                 raise UserError(
-                    "model.teachers", "given", expected="a list of objectives beside it"
+                    "model.teachers", list(teachers), expected="a list of objectives with it"
                 )
-            teachers = {"teacher": flat.pop("teacher")}
-            flat |= dict(name="", teacher="teacher", positions=positions or "masked")
-            objectives = [flat | dict(with_cls=bool(with_cls))]
-        elif not objectives or any(
-            slot is not None for slot in (teacher, normalization, head, loss, positions, with_cls)
-        ):
+            teachers = {"teacher": teacher}
+            objective = {key: value for key, value in flat.items() if value is not None}
+            objectives = [objective | dict(teacher="teacher")]
+        elif not objectives or any(value is not None for value in flat.values()):
             raise UserError(
                 "model.objectives",
                 len(objectives),
-                expected="at least one, and none of the flat keys (teacher, normalization, head, "
-                "loss, "
-                "positions, with_cls) beside them",
+                expected=f"at least one, and no flat keys ({', '.join(flat)}) with them",
                 fix="write those into each objective",
             )
         self.masking = None if masking is None else _build(masking)
@@ -92,7 +95,7 @@ class MaskedImageModeling(BaseSelfSupervisor):
             raise UserError(
                 "masking.teacher", source, expected=f"one of {list(self.bank.teachers)}"
             )
-        self.objectives = ModuleDict()  # mmengine's, which initialises its children
+        self.objectives = ModuleDict()  # mmengine's, which initializes its children
         for cfg in objectives:
             options = {key: value for key, value in cfg.items() if key != "name"}
             name = f"loss_{cfg.get('name', '')}".rstrip("_")
@@ -100,14 +103,17 @@ class MaskedImageModeling(BaseSelfSupervisor):
                 raise UserError(
                     "model.objectives", cfg.get("name"), expected="a name for each objective"
                 )
-            _expect_all(f"objectives ({name})", {k: options.get(k) for k in SLOTS})
-            self.objectives[name] = self._objective(**options)
+            where = "model" if name == "loss" else f"objectives ({name})"
+            _require_slots(where, options | dict(backbone=backbone))
+            self.objectives[name] = self._objective(where, **options)
         for name, need in self.teacher_needs().items():
             self.bank[name].check(name, need)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def _objective(self, teacher: str, normalization, head, loss, **options) -> Objective:
+    def _objective(
+        self, where: str, teacher: str, head, loss, normalization=None, **options
+    ) -> Objective:
         require_choice("objective.teacher", teacher, self.bank.teachers)
         width = self.bank[teacher].out_channels
         if isinstance(head, dict) and head.get("out_channels", width) != width:
@@ -119,8 +125,9 @@ class MaskedImageModeling(BaseSelfSupervisor):
             )
         widths = dict(in_channels=self.backbone.embed_dims, out_channels=width)
         head = head if isinstance(head, nn.Module) else MODELS.build(head, default_args=widths)
-        objective = Objective(teacher, _build(normalization), head, _build(loss), **options)
-        objective.normalization.bind(width)
+        normalization = _build_normalization(where, normalization, head)
+        normalization.bind(width)
+        objective = Objective(teacher, normalization, head, _build(loss), **options)
         if objective.with_cls and (
             self.backbone.cls_token is None or "cls" not in self.bank[teacher].offers
         ):
@@ -128,16 +135,17 @@ class MaskedImageModeling(BaseSelfSupervisor):
                 "with_cls", True, expected="a CLS token in both student and teacher", fix="drop it"
             )
         masked = self.masking is not None
-        if masked and self.masking.num_masks > 1 and getattr(objective.criterion, "one_mask", 0):
+        if masked and self.masking.num_masks > 1 and objective.one_mask:
             loss_name = type(objective.criterion).__name__
             raise UserError(
                 "masking.num_masks", self.masking.num_masks, expected=f"1 with {loss_name}"
             )
-        head.check(self.backbone, objective.positions_kind, masked, self.bank[teacher])
+        kind, built = objective.positions_kind, self.bank[teacher]
+        head.check(Setting(self.backbone, kind, masked, built, normalization))
         return objective
 
     def init_weights(self) -> None:
-        """Initialise student, masks and heads, then draw or load the teachers, last of all."""
+        """Initialize student, masks and heads, then draw or load the teachers, last of all."""
         super().init_weights()
         self.bank.load(self.backbone)
 
@@ -182,14 +190,26 @@ class MaskedImageModeling(BaseSelfSupervisor):
             self.masking.num_masked(grid)
         for name, teacher in self.bank.teachers.items():
             size = sizes.get(teacher.view, sizes.get("teacher", sizes["student"]))
-            theirs = teacher.grid_of(*size)
+            try:
+                theirs = teacher.grid_of(*size)
+            except UserError as error:  # its own fix would give it some grid, not this one
+                raise self._other_grid(name, "no grid", size, grid) from error
             if theirs != grid:
-                raise UserError(
-                    f"teacher ({name})",
-                    f"grid {theirs[0]}x{theirs[1]} from a view of {size[0]}x{size[1]} pixels",
-                    expected=f"the student's grid {grid[0]}x{grid[1]}",
-                    fix="set the teacher's input_size, or the size of its view in the pipeline",
-                )
+                raise self._other_grid(name, f"grid {theirs[0]}x{theirs[1]}", size, grid)
+
+    def _other_grid(
+        self, name: str, theirs: str, size: tuple[int, int], grid: tuple[int, int]
+    ) -> UserError:
+        """The error of a teacher with another grid than the student's, and what mends it."""
+        where = f"model.teachers.{name}" if self._named_teachers else "model.teacher"
+        settings = self.bank[name].settings_for(grid)
+        fix = " ".join(f"{where}.{key}={value}" for key, value in settings.items())
+        return UserError(
+            f"teacher ({name})",
+            f"{theirs} from a view of {size[0]}x{size[1]} pixels",
+            expected=f"the student's grid {grid[0]}x{grid[1]}",
+            fix=fix or "another size of its view in the pipeline (mimseg.MIMViews)",
+        )
 
     def _run(self, inputs: dict[str, Tensor]):
         teachers = self.bank.run(inputs, self.teacher_needs())
@@ -200,8 +220,8 @@ class MaskedImageModeling(BaseSelfSupervisor):
             grid = self.backbone.grid(images)
             mask = self.masking(images.shape[0], grid, images.device, teachers)
             num_masked = self.masking.num_masked(grid)
-        wanted = reduce(or_, (o.student_needs for o in self.objectives.values()))
-        return self.backbone.encode(images, mask, wanted, num_masked), teachers
+        needs = reduce(or_, (o.student_needs for o in self.objectives.values()))
+        return self.backbone.encode(images, mask, needs, num_masked), teachers
 
     def extract_feat(self, inputs: Tensor | dict[str, Tensor]) -> tuple[Tensor, ...]:
         """The backbone's features of full images (B, 3, H, W) in [0, 1]."""
@@ -210,7 +230,7 @@ class MaskedImageModeling(BaseSelfSupervisor):
 
     @torch.no_grad()
     def visualize(self, inputs: dict[str, Tensor]) -> dict:
-        """What the first objective saw and predicted, for pictures.
+        """Return what the first objective saw and predicted, for pictures.
 
         Returns:
             "input" (B, 3, H, W) in [0, 1]; "mask" (B, L) bool, the first of each image, and "grid";
@@ -224,28 +244,28 @@ class MaskedImageModeling(BaseSelfSupervisor):
             module.training = False
         try:
             student, teachers = self._run(inputs)
-            return self._shown(inputs, student, teachers)
+            return self._picture(inputs, student, teachers)
         finally:
             for module in modes:
                 module.training = True
             if step is not None:
                 self.masking.rewind(step)
 
-    def _shown(self, inputs: dict, student: StudentOutput, teachers: dict) -> dict:
+    def _picture(self, inputs: dict, student: StudentOutput, teachers: dict) -> dict:
         objective = next(iter(self.objectives.values()))
         teacher = teachers[objective.teacher]
         rows, length = student.tokens.shape[0], student.length
         flat = torch.arange(rows * (1 + length), device=student.tokens.device)
         prediction = objective.head(student, flat).reshape(rows, 1 + length, -1)[:, 1:].float()
-        target = objective.head.target(teacher, objective.normalization)[:, 1:]
-        every = rows // target.shape[0]
-        prediction = prediction[::every]
-        mask = None if student.mask is None else student.mask[::every]
-        shown = dict(input=inputs["student"], mask=mask, grid=student.grid)
-        shown |= dict(target=target, prediction=prediction)
+        target = objective.normalization(teacher)[:, 1:]
+        masks = rows // target.shape[0]
+        prediction = prediction[::masks]
+        mask = None if student.mask is None else student.mask[::masks]
+        picture = dict(input=inputs["student"], mask=mask, grid=student.grid)
+        picture |= dict(target=target, prediction=prediction)
         raw = objective.normalization.denormalize(prediction, teacher)
         image = self.bank[objective.teacher].to_image(raw, student.grid)
-        return shown if image is None else shown | dict(reconstruction=image)
+        return picture if image is None else picture | dict(reconstruction=image)
 
     # ------------------------------------------------------------------ the teachers' state
 
@@ -260,20 +280,35 @@ class MaskedImageModeling(BaseSelfSupervisor):
             destination[f"{prefix}teachers.{name}"] = value
 
     def _load_from_state_dict(self, state, prefix, meta, strict, missing, unexpected, errors):
-        own = f"{prefix}teachers."
-        saved = {key[len(own) :]: value for key, value in state.items() if key.startswith(own)}
+        key = f"{prefix}teachers."
+        saved = {k.removeprefix(key): value for k, value in state.items() if k.startswith(key)}
         self.bank.load_state_dict(saved)
         super()._load_from_state_dict(state, prefix, meta, strict, missing, unexpected, errors)
-        unexpected[:] = [key for key in unexpected if not key.startswith(own)]
+        unexpected[:] = [name for name in unexpected if not name.startswith(key)]
 
 
 def _build(cfg: dict | nn.Module) -> nn.Module:
     return cfg if isinstance(cfg, nn.Module) else MODELS.build(cfg)
 
 
-def _expect_all(where: str, slots: dict) -> None:
-    for key, cfg in slots.items():
-        if cfg is None:
-            raise UserError(
-                f"{where}.{key}", None, expected="a config", fix=f"add {key}=dict(type=...)"
-            )
+def _build_normalization(where: str, cfg: dict | nn.Module | None, head: Head) -> Normalization:
+    """The config's normalization, or the head's default in the place of none or a plain one."""
+    normalization = None if cfg is None else _build(cfg)
+    if normalization is None or normalization.plain:
+        default = head.default_normalization()
+        normalization = normalization if default is None else MODELS.build(default)
+    if normalization is None:
+        raise _missing(where, "normalization")
+    return normalization
+
+
+def _require_slots(where: str, configs: dict) -> None:
+    """Raise UserError for an empty slot; an empty normalization may be the head's default."""
+    for slot in SLOTS:
+        if configs.get(slot) is None and slot != "normalization":
+            raise _missing(where, slot)
+
+
+def _missing(where: str, slot: str) -> UserError:
+    fix = f"add {slot}=dict(type=...)"
+    return UserError(f"{where}.{slot}", None, expected="a config", fix=fix)

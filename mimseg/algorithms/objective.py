@@ -1,4 +1,4 @@
-"""One term of the training loss."""
+"""Computes one term of the training loss."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from mimseg.errors import UserError, require_choice
 from mimseg.heads.base import Head
+from mimseg.losses.base import declarations
+from mimseg.normalizations.base import Normalization
 from mimseg.outputs import Needs, StudentOutput, TeacherOutput
 
 POSITIONS = ("masked", "visible", "all", "cls")
@@ -23,13 +25,13 @@ class Objective(BaseModule):
         normalization, head, loss: built modules.
         weight: factor of this term in the sum.
         positions: "masked", "visible" or "all" patches, or "cls": the CLS token alone.
-        with_cls: whether the CLS position is predicted beside the patches (dBOT).
+        with_cls: whether the CLS position is predicted along with the patches (dBOT).
     """
 
     def __init__(
         self,
         teacher: str,
-        normalization: nn.Module,
+        normalization: Normalization,
         head: Head,
         loss: nn.Module,
         weight: float = 1.0,
@@ -45,8 +47,12 @@ class Objective(BaseModule):
 
     @property
     def teacher_needs(self) -> Needs:
-        needs = self.head.teacher_needs | getattr(self.criterion, "needs", Needs())
-        return needs | self.normalization.needs
+        return self.normalization.needs | declarations(self.criterion).needs
+
+    @property
+    def one_mask(self) -> bool:
+        """Whether an image may have one mask only."""
+        return declarations(self.criterion).one_mask
 
     @property
     def student_needs(self) -> Needs:
@@ -66,8 +72,8 @@ class Objective(BaseModule):
                 fix="give the teacher a view of another size, or another patch size",
             )
         positions = self.positions(student)
-        prediction = self.head(student, positions)
         target = self.target(student, teacher, positions)
+        prediction = self.head(student, positions)
         return self.weight * self.criterion(prediction, target).mean()
 
     def positions(self, student: StudentOutput) -> Tensor:
@@ -92,7 +98,7 @@ class Objective(BaseModule):
     @torch.no_grad()
     def target(self, student: StudentOutput, teacher: TeacherOutput, positions: Tensor) -> Tensor:
         """The targets at the positions; the teacher saw B images, positions run over B * M."""
-        sequence = self.head.target(teacher, self.normalization)
+        sequence = self.normalization(teacher)
         masks = student.tokens.shape[0] // sequence.shape[0]
         width = 1 + student.length
         if masks > 1:

@@ -18,10 +18,10 @@ class TeacherBank:
     """Named teachers, held outside nn.Module registration.
 
     So no optimizer, gradient, DDP, FSDP or averaged copy sees them, without any filter. The
-    algorithm forwards device moves, initialisation and checkpoints by hand.
+    algorithm forwards device moves, initialization and checkpoints by hand.
 
     Args:
-        teachers: name -> teacher; a shared teacher stands here once and runs once a step.
+        teachers: name -> teacher; a shared teacher is here once and runs once per step.
     """
 
     def __init__(self, teachers: dict[str, Teacher]) -> None:
@@ -49,7 +49,7 @@ class TeacherBank:
             teacher._apply(fn)
 
     def load(self, student: nn.Module) -> None:
-        """Draw or load all weights; called last in the algorithm's initialisation.
+        """Draw or load all weights; called last in the algorithm's initialization.
 
         Every rank takes those of the first: ranks draw differently, and the Runner sends round what
         is in a checkpoint alone.
@@ -59,6 +59,11 @@ class TeacherBank:
             for value in teacher.state_dict().values():
                 broadcast(value)
         self._freeze()
+
+    def require_sources(self) -> None:
+        """See that every teacher's weights can be had; see `Teacher.require_source`."""
+        for teacher in self.teachers.values():
+            teacher.require_source()
 
     @torch.no_grad()
     def run(self, views: dict[str, Tensor], needs: dict[str, Needs]) -> dict[str, TeacherOutput]:
@@ -87,13 +92,14 @@ class TeacherBank:
             UserError: the checkpoint's teacher has another shape, or came from another file.
         """
         for name, teacher in self.teachers.items():
-            own = {k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(f"{name}.")}
-            digest = own.pop("sha256", None)
+            prefix = f"{name}."
+            tensors = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            digest = tensors.pop("sha256", None)
             if digest is not None:
                 _compare_hash(name, teacher, bytes(digest.cpu().tolist()).hex())
-            if teacher.saved and own:
+            if teacher.saved and tensors:
                 try:
-                    teacher.load_state_dict(own)
+                    teacher.load_state_dict(tensors)
                 except RuntimeError as error:
                     raise UserError(
                         f"teacher ({name})",

@@ -1,4 +1,4 @@
-"""What can be said of features without training anything: token diversity."""
+"""Measures features without training anything: token diversity."""
 
 from mimseg.analysis.token_diversity import token_diversity
 

@@ -1,4 +1,4 @@
-"""Images of a folder, as a network sees them."""
+"""Reads the images of a folder as squares for a network."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 class FolderImages(Dataset):
     """The images of a folder and its sub-folders, in the order of their names.
 
-    The short side is resized to `size`, antialiased and bicubic, and the centre is cut out.
+    The short side is resized to `size`, antialiased and bicubic, and the center is cut out.
 
     Args:
         folder: where to look.
-        size: side of the squares given.
+        size: side of the squares.
         limit: number of images, spread evenly over all; None takes all.
 
     Raises:
@@ -48,10 +48,10 @@ class FolderImages(Dataset):
 
     def __getitem__(self, index: int) -> tuple[int, Tensor | None]:
         """Its number and (3, size, size) uint8 RGB; None for one that does not open."""
-        found = self.load.transform({"img_path": str(self.folder / self.names[index])})
-        if found is None:
+        loaded = self.load.transform({"img_path": str(self.folder / self.names[index])})
+        if loaded is None:
             return index, None
-        image = Image.fromarray(np.ascontiguousarray(found["img"][..., ::-1]))
+        image = Image.fromarray(np.ascontiguousarray(loaded["img"][..., ::-1]))
         width, height = image.size
         short = min(width, height)
         left, top = (width - short) / 2, (height - short) / 2
@@ -65,7 +65,7 @@ class FolderImages(Dataset):
 
 
 def _collate(items: list[tuple[int, Tensor | None]]) -> tuple[list[int], Tensor | None]:
-    there = [(index, image) for index, image in items if image is not None]
-    if not there:
+    opened = [(index, image) for index, image in items if image is not None]
+    if not opened:
         return [], None
-    return [index for index, _ in there], torch.stack([image for _, image in there]).float() / 255
+    return [index for index, _ in opened], torch.stack([image for _, image in opened]).float() / 255

@@ -1,4 +1,4 @@
-"""Teachers on their own, without an algorithm around them."""
+"""Builds and loads teachers without an algorithm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORM = "CONFIG.py or NAME=mimseg.TYPE,KEY=VALUE,..."
 
 
 class NoStudent(nn.Module):
-    """Stands in for a student that a teacher is bound to: it has a patch size and no more.
+    """A stand-in for the student that a teacher is bound to: it has a patch size and no more.
 
     Raises:
         UserError: a teacher asks for anything else, because it takes its shape or weights from the
@@ -55,13 +55,13 @@ def read_teachers(sources: Sequence[str]) -> tuple[dict[str, dict], dict | None]
     teachers: dict[str, dict] = {}
     student = None
     for source in sources:
-        name, equals, told = source.partition("=")
+        name, equals, options = source.partition("=")
         if equals and not Path(source).is_file():
-            found = {name: _parse(source, told)}
+            entries = {name: _parse(source, options)}
         else:
             cfg = _load(source)
-            found, student = dict(cfg["teachers"]), cfg.get("student", student)
-        for name, entry in found.items():
+            entries, student = dict(cfg["teachers"]), cfg.get("student", student)
+        for name, entry in entries.items():
             key = f"teachers.{name}"
             if not re.fullmatch(r"\w[\w.+-]*", name):  # it becomes a file's name
                 raise UserError("teachers", name, expected="a name of letters, digits and . + - _")
@@ -92,8 +92,8 @@ def _load(path: str) -> dict:
     return cfg
 
 
-def _parse(source: str, told: str) -> dict:
-    kind, *options = told.split(",")
+def _parse(source: str, text: str) -> dict:
+    kind, *options = text.split(",")
     if not kind or any("=" not in option for option in options):
         raise UserError(
             "--teachers", source, expected=FORM, fix="nested options need a config file"
@@ -121,10 +121,10 @@ def build_student(cfg: dict | None) -> nn.Module:
 
 
 def build_teacher(name: str, cfg: dict, student: nn.Module) -> tuple[Teacher, int]:
-    """A teacher, bound to the student and without its weights, and the layer that is looked at.
+    """A teacher, bound to the student and without its weights, and the layer that is measured.
 
     Args:
-        cfg: its config; `layer` beside its own options is the layer, -1 if not given.
+        cfg: its config; the option `layer` is not the teacher's but names the layer (-1).
 
     Raises:
         UserError: it does not build.

@@ -14,8 +14,8 @@ from mimseg.benchmark.study import study_html, study_tables
 from mimseg.benchmark.style import CSS
 from mimseg.benchmark.summary import label, metric_name, verdict_text
 from mimseg.files import read_json
-from mimseg.pipeline.progress import clock
 from mimseg.pipeline.scalars import read_curve, scalar_files, smooth
+from mimseg.progress import clock
 
 Report = dict[str, Any]
 

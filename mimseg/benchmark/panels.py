@@ -49,16 +49,14 @@ def load_model(config: Any, checkpoint: Path, initialise: bool = False) -> Any:
     from mmengine.registry import MODELS
 
     from mimseg.checkpoints.files import read_checkpoint
+    from mimseg.checkpoints.loader import load_whole, weights_in
 
     model = MODELS.build(config.model)
     if initialise:
         model.init_weights()
-    state = read_checkpoint(checkpoint)
-    result = model.load_state_dict(state.get("state_dict", state), strict=False)
-    if result.missing_keys:
-        raise UserError(
-            "checkpoint", str(checkpoint), expected=f"the tensor {result.missing_keys[0]}"
-        )
+    path, key = str(checkpoint), "checkpoint"
+    weights = weights_in(read_checkpoint(path), path, key)
+    load_whole(model, weights, path, key, "run the benchmark again: the config has changed")
     return model.eval()
 
 

@@ -11,7 +11,7 @@ from mimseg.benchmark.results import collect, headline
 from mimseg.benchmark.study import study_markdown, study_tables
 from mimseg.benchmark.summary import label, metric_name, verdict_text
 from mimseg.files import write_json, write_text
-from mimseg.pipeline.progress import clock
+from mimseg.progress import clock
 
 
 def write_report(plan: Plan) -> str:

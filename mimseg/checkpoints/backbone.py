@@ -14,9 +14,9 @@ from torch import Tensor
 from mimseg.checkpoints.convert import resize_patches
 from mimseg.checkpoints.files import UntrustedCheckpoint, read_checkpoint, resolve_checkpoint
 from mimseg.checkpoints.loader import load_weights, weights_in
+from mimseg.checkpoints.names import shorten
 from mimseg.checkpoints.recognise import not_recognised, recognise
-from mimseg.checkpoints.report import shorten
-from mimseg.checkpoints.shape import Shape, fits_grid, shape_of
+from mimseg.checkpoints.vit_shape import Shape, fits_grid, shape_of
 from mimseg.checkpoints.written_config import written_config
 from mimseg.data.transform import IMAGENET_MEAN, IMAGENET_STD, Transform
 from mimseg.errors import UserError, require_at_least
@@ -78,6 +78,37 @@ def load(
         UserError: no backbone that mimseg.ViT can be, weights that are missing or not finite, code
             in the file, or something that has to be given; the error names the option.
     """
+    path, state, config, options = _open(source, num_heads, trust, options)
+    vit = ViT(**options)
+    report = load_weights(vit, state, path, key=_KEY)
+    if report.missing:
+        raise UserError(
+            _KEY,
+            path,
+            expected=f"every weight of the backbone; the file has no {shorten(report.missing, 3)}",
+            fix="leave out the option that asks for them",
+        )
+    size = options.get("img_size", 224) if size == "img_size" else size
+    vit.transform = _transform(config, mean, std, size)
+    text = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    logging.getLogger("mimseg").info("loaded %s: mimseg.ViT(%s)", path, text)
+    return vit.eval().to(device)
+
+
+def backbone_config(
+    source: str | Path, *, num_heads: int | None = None, trust: bool = False
+) -> dict:
+    """The config of the `mimseg.ViT` that a checkpoint holds, whose weights are not loaded.
+
+    Takes and raises what `load` does.
+    """
+    return dict(type="mimseg.ViT", **_open(source, num_heads, trust, {})[3])
+
+
+def _open(
+    source: str | Path, num_heads: int | None, trust: bool, options: dict
+) -> tuple[str, dict[str, Tensor], dict, dict]:
+    """A checkpoint's path, the backbone's weights, its config, and the arguments of its ViT."""
     if num_heads is not None:
         require_at_least("num_heads", num_heads, 1)
     _check_names(options)
@@ -91,22 +122,7 @@ def load(
         resize_patches(match.state, options["patch_size"], key="patch_size")
     folder = Path(source).expanduser()
     config = written_config(checkpoint, folder if folder.is_dir() else None)
-    options = _options(match.state, path, config, num_heads, options)
-
-    vit = ViT(**options)
-    report = load_weights(vit, match.state, path, key=_KEY)
-    if report.missing:
-        raise UserError(
-            _KEY,
-            path,
-            expected=f"every weight of the backbone; the file has no {shorten(report.missing, 3)}",
-            fix="leave out the option that asks for them",
-        )
-    size = options.get("img_size", 224) if size == "img_size" else size
-    vit.transform = _transform(config, mean, std, size)
-    text = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    logging.getLogger("mimseg").info("loaded %s: %s; mimseg.ViT(%s)", path, match, text)
-    return vit.eval().to(device)
+    return path, match.state, config, _options(match.state, path, config, num_heads, options)
 
 
 def _check_names(options: Mapping) -> None:

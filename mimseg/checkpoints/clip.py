@@ -1,4 +1,4 @@
-"""Names of CLIP's image tower: OpenAI's and Hugging Face's, to open_clip's and back."""
+"""Renames CLIP's image tower: OpenAI's and Hugging Face's names to open_clip's and back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import torch
 from torch import Tensor
 
-# what OpenAI's archives hold beside weights
+# what OpenAI's archives hold besides weights
 _MARKERS = {"input_resolution", "context_length", "vocab_size"}
 _ANCHOR = "class_embedding"  # the tower has one, the text tower has none
 _HF_STEM = {

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mimseg.checkpoints.files import UntrustedCheckpoint, read_checkpoint, resolve_checkpoint
-from mimseg.checkpoints.libraries import choose
+from mimseg.checkpoints.libraries import choose_class
 from mimseg.checkpoints.loader import weights_in
 from mimseg.checkpoints.recognise import Found, not_recognised, recognise
-from mimseg.checkpoints.shape import shape_of
+from mimseg.checkpoints.vit_shape import shape_of
 from mimseg.errors import UserError
+from mimseg.files import replacing
 
 _SUFFIXES = (".pth", ".safetensors")
 
@@ -45,23 +45,23 @@ def convert(
         Lines that say what was found, what was left out, and what the result fits.
 
     Raises:
-        UserError: nothing known in `source`, a weight that the target has no place for, or an
-            `out` that is there already or of another kind.
+        UserError: nothing known in `source`, a weight that the library's class has no place for,
+            or an `out` that is there already or of another kind.
     """
     out = Path(out).expanduser()
     _check_out(out, force)
-    path, found = read_backbone(source, family=family, trust=trust)
-    lines = [f"IN: {path}: {found}", f"    {shape_of(found.state)}"]
+    path, backbone = read_backbone(source, family=family, trust=trust)
+    lines = [f"IN: {path}: {backbone}", f"    {shape_of(backbone.state)}"]
     if patch_size is not None:
-        resize_patches(found.state, patch_size)
-        lines += [f"resampled: {shape_of(found.state)}"]
+        resize_patches(backbone.state, patch_size)
+        lines += [f"resampled: {shape_of(backbone.state)}"]
     if to == "mimseg":
-        weights = {f"backbone.{name}": value for name, value in found.state.items()}
+        weights = {f"backbone.{name}": value for name, value in backbone.state.items()}
         hint, notes = f"start from it with: mimseg train CONFIG --init {out}", []
     else:
-        target = choose(to, found.state, model, key=path)
-        weights, notes = target.write(found.state)
-        hint = f"it fits {target.constructor(found.state)}"
+        model_class = choose_class(to, backbone.state, model, key=path)
+        weights, notes = model_class.write(backbone.state)
+        hint = f"it fits {model_class.constructor(backbone.state)}"
     lines += [f"    {note}" for note in notes]
     write_weights(out, weights, container=to in ("mimseg", "mmpretrain"))
     return [*lines, f"OUT: {out}: {len(weights)} tensors by {to}'s names", f"    {hint}"]
@@ -70,7 +70,7 @@ def convert(
 def read_backbone(
     source: str | Path, *, family: str = "auto", trust: bool = False, key: str = "IN"
 ) -> tuple[str, Found]:
-    """The file that `source` stands for, and the backbone in it.
+    """The file that `source` names, and the backbone in it.
 
     Raises:
         UserError: there is none of a known family.
@@ -84,10 +84,10 @@ def read_backbone(
             error.key, error.value, expected=error.expected, fix=fix
         ) from error
     weights = weights_in(checkpoint, path, key)
-    found = recognise(weights, path, key, family)
-    if found is None:
+    backbone = recognise(weights, path, key, family)
+    if backbone is None:
         raise not_recognised(key, path, weights)
-    return path, found
+    return path, backbone
 
 
 def resize_patches(state: dict[str, Tensor], size: int, key: str = "--patch-size") -> None:
@@ -113,28 +113,24 @@ def resize_patches(state: dict[str, Tensor], size: int, key: str = "--patch-size
 
 
 def write_weights(out: Path, weights: dict[str, Tensor], container: bool = False) -> None:
-    """Write tensors by way of a temporary name, so that a kill leaves no half file.
+    """Write tensors to a file, atomically.
 
     Args:
         container: in a `.pth`, put them under "state_dict", as mmengine does.
     """
     weights = {name: value.contiguous() for name, value in weights.items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        if out.suffix == ".safetensors":
-            from safetensors.torch import save_file
+        with replacing(out) as temporary:
+            if out.suffix == ".safetensors":
+                from safetensors.torch import save_file
 
-            save_file(weights, temporary, metadata={"format": "pt"})
-        else:
-            torch.save({"meta": {}, "state_dict": weights} if container else weights, temporary)
-        os.replace(temporary, out)
+                save_file(weights, temporary, metadata={"format": "pt"})
+            else:
+                torch.save({"meta": {}, "state_dict": weights} if container else weights, temporary)
     except OSError as error:
         raise UserError(
             "OUT", str(out), expected=f"a file that can be written ({error})"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_out(out: Path, force: bool) -> None:

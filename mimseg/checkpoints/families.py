@@ -1,4 +1,4 @@
-"""The families of checkpoints whose names we know, and how each is told by them."""
+"""Lists the families of checkpoints, with the names of each and the marks to recognise it by."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BEIT = KeyMap(
 )
 TINYMIM = KeyMap("TinyMIM")
 
-# timm's two classes, on import with what official downstream codes add to a plain one
+# timm's two classes; on import, with what official downstream codes add to a plain one
 PLAIN = KeyMap("plain ViT", modules=_MASK_TOKEN, fixed=_INDEX)
 _LAYER_SCALE = {"ls1.gamma": "attn.gamma1.weight", "ls2.gamma": "ffn.gamma2.weight"}
 TIMM = KeyMap(
@@ -102,8 +102,8 @@ class Family:
     """One way a checkpoint may be named.
 
     Args:
-        names: the values of `--from` that it answers to. Several, where keys cannot tell them
-            apart and all load the same way; the likeliest first.
+        names: the values of `--from` for it. Several, where keys cannot tell them apart and all
+            load the same way; the likeliest first.
         says: what the checkpoint is.
         anchor: the name of the patch embedding's weight, by which its backbone is found.
         key_map: to our names; None for our own, which are mmpretrain's.

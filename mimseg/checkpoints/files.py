@@ -1,4 +1,4 @@
-"""Checkpoint files: reading them without running code, and finding the right one in a work dir."""
+"""Reads checkpoint files without running code, and finds the right one in a work dir."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _history_method(owner: object, name: str) -> object:
 
 
 def _allowed_globals() -> list:
-    """What mmengine writes into a checkpoint beside tensors and plain Python values."""
+    """What mmengine writes into a checkpoint besides tensors and plain Python values."""
     multiarray = np._core.multiarray
     return [
         HistoryBuffer,
@@ -107,15 +107,15 @@ def _refusal(key: str, path: Path, error: Exception) -> UserError:
     reason = text.partition("WeightsUnpickler error:")[2].strip() or text or type(error).__name__
     reason = reason.splitlines()[0][:160]
     if isinstance(error, (AttributeError, ImportError)):  # trusted, and its code is not here
-        fix = "put that code on PYTHONPATH, or have the file saved anew with its weights alone"
+        fix = "put that code on PYTHONPATH, or have the file saved again with its weights alone"
         return UserError(
             key, str(path), expected=f"a file whose code can be imported ({reason})", fix=fix
         )
-    found = _GLOBAL.search(text)
+    code = _GLOBAL.search(text)
     script = "TorchScript" in text
     # in a whole archive, what the unpickler refuses is foreign and not damaged
-    if found or script or (isinstance(error, UnpicklingError) and zipfile.is_zipfile(path)):
-        holds = f"the code of {found.group(1)}" if found else f"objects ({reason})"
+    if code or script or (isinstance(error, UnpicklingError) and zipfile.is_zipfile(path)):
+        holds = f"the code of {code.group(1)}" if code else f"objects ({reason})"
         return UntrustedCheckpoint(
             key,
             str(path),
@@ -150,10 +150,10 @@ def is_loadable(path: str | Path, trust: bool = False) -> bool:
 def find_resumable(work_dir: str | Path, trust: bool = False) -> str | None:
     """The newest checkpoint of a run (by its iteration or epoch) that loads, or None.
 
-    One that does not load, say of a run killed while it wrote, is logged and passed over.
+    One that does not load, such as one of a run killed while it wrote, is logged and skipped.
 
     Raises:
-        UntrustedCheckpoint: one holds code. Passing it over would restart the run in silence.
+        UntrustedCheckpoint: one holds code. Skipping it would restart the run without a word.
     """
     work_dir = Path(work_dir).expanduser()
     named = _last_checkpoint(work_dir)
@@ -169,20 +169,20 @@ def find_resumable(work_dir: str | Path, trust: bool = False) -> str | None:
 def _numbered(folder: Path, named: Path | None) -> list[Path]:
     """A folder's regular checkpoints, newest first.
 
-    Epochs and iterations do not compare: where both lie in one folder, the kind that was written
-    last goes first.
+    Epochs and iterations do not compare: where a folder has both, the kind that was written last
+    goes first.
     """
     kind = named.name.partition("_")[0] if named else ""
-    found = []
+    numbered = []
     for path in folder.glob("*_*.pth") if folder.is_dir() else ():
         match = _NUMBERED.match(path.name)
         if match:
-            found.append((path.name.startswith(kind), int(match.group(1)), path))
-    return [path for *_, path in sorted(found, reverse=True)]
+            numbered.append((path.name.startswith(kind), int(match.group(1)), path))
+    return [path for *_, path in sorted(numbered, reverse=True)]
 
 
 def _last_checkpoint(work_dir: Path) -> Path | None:
-    """What `last_checkpoint` names, looked for in the work dir first: work dirs get moved."""
+    """The file that `last_checkpoint` names, in the work dir first: work dirs get moved."""
     try:
         text = (work_dir / "last_checkpoint").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -199,9 +199,8 @@ def _last_checkpoint(work_dir: Path) -> Path | None:
 def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
     """The checkpoint file that a user means by a file or a work dir.
 
-    A work dir stands for what its `last_checkpoint` names, else for its newest one that loads.
-
-    A checkpoint with code in it is named like another: whoever reads it refuses or trusts it.
+    Of a work dir it is the one that its `last_checkpoint` names, else the newest that loads. A
+    checkpoint with code in it counts like another: whoever reads it refuses or trusts it.
 
     Raises:
         UserError: no such path, or a folder without a checkpoint that loads.
@@ -216,11 +215,11 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
         named = _last_checkpoint(path)
         if named and is_loadable(named):
             return str(named)
-        found = find_resumable(path)
+        newest = find_resumable(path)
     except UntrustedCheckpoint as error:
-        found = error.value
-    if found:
-        return found
+        newest = error.value
+    if newest:
+        return newest
     below = sorted(p.parent.name for p in path.glob("*/last_checkpoint"))
     fix = f"name one of its folders: {', '.join(below)}" if below else "has the run saved one yet?"
     raise UserError(
@@ -232,7 +231,7 @@ def first_tensors(checkpoint: Mapping, containers: Sequence[str]) -> dict[str, T
     """The tensors of a checkpoint's first container that has any, else those of the bare dict."""
     for candidate in [checkpoint.get(name) for name in containers] + [checkpoint]:
         if isinstance(candidate, Mapping):
-            found = {str(k): v for k, v in candidate.items() if isinstance(v, Tensor)}
-            if found:
-                return found
+            tensors = {str(k): v for k, v in candidate.items() if isinstance(v, Tensor)}
+            if tensors:
+                return tensors
     return {}

@@ -1,4 +1,4 @@
-"""Parameter names of other codes, to ours and back."""
+"""Renames the parameters of other codes to ours and back."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class KeyMap:
 
     Args:
         family: what errors call it.
-        modules: their prefix -> ours, beside the blocks and `stem`.
+        modules: their prefix -> ours, besides the blocks and `stem`.
         blocks: their name of a list of blocks -> ours.
         fixed: endings of tensors that hold no weights, such as sine-cosine tables and indices.
-        split_bias: whether query and value biases stand apart and the key has none (BEiT).
+        split_bias: whether query and value biases are separate and the key has none (BEiT).
         stem: their prefix -> ours of what a family of this style always has outside its blocks.
         block: their prefix -> ours within a block.
         separate: their names in a block of query, key and value, where these are three layers;
@@ -74,7 +74,7 @@ class KeyMap:
         return renamed
 
     def rename(self, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What of a state dict has a name of this family, in our names; and the rest, in theirs."""
+        """The tensors with a name of this family, in our names; and the rest, in theirs."""
         state = {k: v for k, v in state.items() if not k.endswith(self.fixed or "\0")}
         if self.separate:
             state = _join_layers(state, self.separate)
@@ -158,7 +158,7 @@ def _join_layers(state: dict[str, Tensor], names: tuple[str, str, str]) -> dict[
             continue
         three = [joined.pop(f"{stem}.{part}.{kind}", None) for part in names]
         if kind == "weight" and any(part is None for part in three):
-            continue  # half a layer; what is missing is told by whoever loads it
+            continue  # half a layer; the loader reports what is missing
         joined[f"{stem}.qkv.{kind}"] = torch.cat(
             [torch.zeros_like(three[0]) if part is None else part for part in three]
         )

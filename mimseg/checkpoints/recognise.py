@@ -1,4 +1,4 @@
-"""Telling a checkpoint's family from its keys, and its backbone in our names."""
+"""Recognises a checkpoint's family by its keys and gives its backbone our names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from torch import Tensor
 
 from mimseg.checkpoints.families import FAMILIES, NAMES, OWN_ANCHOR, TIMM_ANCHOR, Family
 from mimseg.checkpoints.key_map import join_biases
-from mimseg.checkpoints.prefix import is_teacher
-from mimseg.checkpoints.report import shorten
+from mimseg.checkpoints.names import is_teacher, shorten
 from mimseg.errors import UserError
 
-# top-level names that belong to a backbone; whatever else lies beside it is another module
+# top-level names that belong to a backbone; whatever else is next to it is another module
 _BACKBONE_PART = re.compile(
     r"(blocks|layers?|stages|encoder|embeddings|patch_embed|pos_embed|absolute_pos_embed"
     r"|cls_token|\w*_tokens?|rope\w*|rel_pos\w*|shared_position_bias|(pre_)?(norm|ln|layernorm)\w*)"
@@ -38,13 +37,13 @@ class Found:
     """A backbone in a checkpoint.
 
     Args:
-        family: what it was recognised as.
+        family: what it was recognised as; None where a model's own names found it.
         prefix: what the backbone's names begin with in the file.
         state: its weights in our names, "layers.0.ln1.weight".
         left_out: the file's names of other modules: heads, decoders, necks, teachers.
     """
 
-    family: Family
+    family: Family | None
     prefix: str
     state: dict[str, Tensor]
     left_out: tuple[str, ...] = ()
@@ -60,7 +59,7 @@ class Found:
 def recognise(
     weights: dict[str, Tensor], source: str, key: str = "checkpoint", wanted: str = "auto"
 ) -> Found | None:
-    """Find the backbone among a file's weights and tell its family from its keys.
+    """Find the backbone among a file's weights and recognise its family by the keys.
 
     Args:
         weights: the file's tensors by name.
@@ -97,7 +96,7 @@ def recognise(
         raise UserError(
             "--from",
             wanted,
-            expected=f"what the keys of {source} tell: {family}",
+            expected=f"what the keys of {source} show: {family}",
             fix=f"leave --from out, or name one of {', '.join(family.names)}",
         )
     if family.anchor == TIMM_ANCHOR:
@@ -117,7 +116,7 @@ def strange_names(names: Iterable[str]) -> list[str]:
 
 
 def from_mmpretrain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename what mmpretrain's and mmsegmentation's BEiT calls otherwise, whatever the prefix."""
+    """Rename the parts of mmpretrain's and mmsegmentation's BEiT, whatever the prefix."""
     renamed = {}
     for name, value in join_biases(weights).items():
         match = _BLOCK.fullmatch(name)
@@ -140,25 +139,29 @@ def not_recognised(key: str, source: str, names: Iterable[str]) -> UserError:
 
 
 def _find_anchor(names: Iterable[str]) -> tuple[str, str] | None:
-    """The patch embedding's weight and what stands before it; ours goes first, "backbone." too."""
+    """The patch embedding's weight and its prefix; ours goes first, "backbone." too."""
     names = list(names)
     for anchor in dict.fromkeys(family.anchor for family in FAMILIES):
-        found = [n[: -len(anchor)] for n in names if n == anchor or n.endswith(f".{anchor}")]
-        if found:
-            return anchor, max(found, key=lambda p: (p == "backbone.", "backbone." in p, -len(p)))
+        prefixes = [n[: -len(anchor)] for n in names if n == anchor or n.endswith(f".{anchor}")]
+        if prefixes:
+            return anchor, max(prefixes, key=_rank)
     return None
+
+
+def _rank(prefix: str) -> tuple[bool, bool, int]:
+    return prefix == "backbone.", "backbone." in prefix, -len(prefix)
 
 
 def own_backbone(
     inside: dict[str, Tensor], prefix: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The backbone, and what lies beside it where nothing but the names tells them apart."""
+    """The backbone, and the other modules where nothing but their names sets them apart."""
     rest = {n: v for n, v in inside.items() if not prefix and not _BACKBONE_PART.match(n)}
     return from_mmpretrain({n: v for n, v in inside.items() if n not in rest}), rest
 
 
 def _renamed(inside: dict[str, Tensor], family: Family) -> tuple[dict, dict, dict]:
-    """The backbone in our names; what is another module's; what is the backbone's and unknown."""
+    """The backbone in our names; tensors of other modules; unknown ones of the backbone."""
     renamed, unknown = family.key_map.rename(inside)
     state, rest = {}, {}
     for name, value in renamed.items():
@@ -171,7 +174,7 @@ def _renamed(inside: dict[str, Tensor], family: Family) -> tuple[dict, dict, dic
 
 
 def _norm_beside(names: Iterable[str], prefix: str) -> dict[str, str]:
-    """Hugging Face's BeitForMaskedImageModeling has the final norm beside the backbone."""
+    """Hugging Face's BeitForMaskedImageModeling has the final norm next to the backbone."""
     outer = prefix.removesuffix("beit.")
     if outer == prefix or f"{prefix}layernorm.weight" in names:
         return {}
@@ -198,6 +201,5 @@ def not_known(key: str, source: str, family: str, names: list[str]) -> UserError
         expected=f"a ViT that mimseg.ViT can be; by its patch embedding it is of {family}; "
         f"but the first unknown keys are {shorten(names, 3)}",
         fix="another architecture (registers, distillation token, gated MLPs, pre-norm, "
-        "hierarchical) "
-        "does not load",
+        "hierarchical) does not load",
     )

@@ -1,39 +1,82 @@
-"""What a loader found: matched, resized, missing and unexpected names, by group."""
+"""Reports how weights were loaded: matched, resized, missing and unexpected names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+
+from mimseg.checkpoints.match import Match
+from mimseg.checkpoints.names import layer_indices, shorten
 
 _COLUMNS = ("matched", "resized", "missing", "unexpected")
 _ORDER = ("patch_embed", "pos_embed", "tokens", "layers", "norm", "other")
-_LAYER = re.compile(r"layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class LoadReport:
+    """The outcome of loading weights into a network.
+
+    Args:
+        subject: what the network is called.
+        source: the file.
+        match: how the file's tensors fit the network's.
+        resized: names whose tensor was resized to fit.
+        initial: names whose shape differs; they keep their initial values.
+    """
+
+    subject: str
+    source: str
+    match: Match
+    resized: tuple[str, ...] = ()
+    initial: tuple[str, ...] = ()
+
+    @property
+    def matched(self) -> tuple[str, ...]:
+        """Names that were loaded, the resized ones included."""
+        return tuple(name for name in self.match.matched if name not in self.initial)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the network that the file lacks; they keep their initial values."""
+        return self.match.missing
+
+    @property
+    def unexpected(self) -> tuple[str, ...]:
+        """Names of the file that the network lacks; they were left out."""
+        return self.match.unexpected
+
+    @property
+    def complete(self) -> bool:
+        """Whether file and network have the same tensors."""
+        return not (self.initial or self.missing or self.unexpected)
+
+    def __str__(self) -> str:
+        count = f"{len(self.matched)} of {len(self.match.matched) + len(self.missing)} tensors"
+        lines = [f"{self.subject} loaded from {self.source}: {count}"]
+        for title, names in (
+            ("resized", self.resized),
+            ("other shapes, left as drawn", self.initial),
+            ("missing, left as drawn", self.missing),
+            ("unexpected, left out", self.unexpected),
+        ):
+            if names:
+                lines.append(f"  {title}: {len(names)}: {shorten(names)}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class BackboneReport(LoadReport):
     """The outcome of loading a backbone, as names relative to the backbone.
 
     Args:
-        source: the file.
         prefix: what the backbone's names begin with in the file.
-        matched: names that were loaded, the resized ones included.
-        resized: names whose tensor was resized to fit.
-        missing: names of the backbone that the file lacks; they keep their initial values.
-        unexpected: names of the file that the backbone lacks; they were left out.
         outside: how many tensors of the file belong to other modules (heads, necks, teachers).
         family: what the file was recognised as, where its names are not ours.
         heads: the detector's or segmentor's heads in the file, which say that it was fine-tuned.
         pretrained: what the file's backbone was built as, where the module differs from it.
     """
 
-    source: str
-    prefix: str
-    matched: tuple[str, ...]
-    resized: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
+    prefix: str = ""
     outside: int = 0
     family: str = ""
     heads: tuple[str, ...] = ()
@@ -50,7 +93,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         depth = 1 + max(layer_indices(self.matched), default=-1)
-        head = f"backbone loaded from {self.source} (prefix {self.prefix!r})"
+        head = f"{self.subject} loaded from {self.source} (prefix {self.prefix!r})"
         head += f"\n  recognised as {self.family}" if self.family else ""
         lines = [head, "  " + "".join(f"{c:>12}" for c in ("", *_COLUMNS))]
         for group, row in self.counts().items():
@@ -63,9 +106,9 @@ class LoadReport:
             lines.append(f"  tensors of other modules, left out: {self.outside}")
         if self.heads:
             lines.append(
-                f"  this is a fine-tuned model: its {', '.join(self.heads)} are left out. To go on "
-                f"with the whole of it, set load_from={self.source} in its place; to start from "
-                "pretraining alone, give the pretraining's checkpoint"
+                f"  this is a fine-tuned model: its {', '.join(self.heads)} are left out. To "
+                f"continue with the whole model, set load_from={self.source} in its place; to "
+                "start from pretraining alone, name the pretraining's checkpoint"
             )
         if self.pretrained:
             lines.append(f"  it was pretrained as {self.pretrained}")
@@ -80,15 +123,3 @@ def group_of(name: str) -> str:
     if head.endswith("_token") or head.endswith("_tokens"):
         return "tokens"
     return "norm" if re.fullmatch(r"(pre_)?(ln|norm)\d*", head) else "other"
-
-
-def layer_indices(names: Iterable[str]) -> set[int]:
-    """Which blocks the names speak of."""
-    return {int(match.group(1)) for match in map(_LAYER.match, names) if match}
-
-
-def shorten(names: Iterable[str], limit: int = 6) -> str:
-    """The first few names, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS = {  # name -> (module, what it does)
+    "pretrain": ("pretrain", "pretrain a backbone on a folder of images"),
     "train": ("train", "train what a config describes: pretraining, segmentation or detection"),
     "test": ("test", "measure a checkpoint on the test split of a config"),
     "benchmark": ("benchmark", "pretrain, fine-tune, test and write a report"),

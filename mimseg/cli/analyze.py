@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def run() -> None:
-        from mimseg.analysis import diversity_command
+        from mimseg.analysis import diversity
 
-        diversity_command.run(args)
+        diversity.run(args)
 
     return exit_code(run, STOPPED)

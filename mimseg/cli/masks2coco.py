@@ -29,12 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     from mimseg.data import coco
-    from mimseg.data.masks_to_coco import masks_to_coco
 
     things = dict(args.things)
     if not len(args.things) == len(things) == len(set(things.values())):
         raise UserError("--things", args.things, expected="labels and names that each occur once")
-    document = masks_to_coco(args.images, args.annotations, things, max(1, args.min_area))
+    document = coco.masks_to_coco(args.images, args.annotations, things, max(1, args.min_area))
     coco.write(args.out, document)
     counts = Counter(a["category_id"] for a in document["annotations"])
     objects = ", ".join(f"{counts[c['id']]} {c['name']}" for c in document["categories"])

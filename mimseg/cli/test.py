@@ -23,9 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def run() -> None:
+        from mimseg.engine.console import set_up
         from mimseg.engine.prepare import check_config, prepare_work_dir
         from mimseg.engine.run import leave_group, test
 
+        set_up(args.verbose)
         cfg = read_config(args)
         prepare_work_dir(cfg, args.work_dir, args.config, resume=True)
         check_config(cfg, ("test",))

@@ -24,15 +24,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--init", metavar="X", help="checkpoint or work dir whose weights the backbone starts with"
     )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="try it in a minute on its own data: small, two steps, one validation; keeps nothing",
+    )
     args = parser.parse_args(argv)
 
     def run() -> None:
+        from mimseg.engine.console import set_up
         from mimseg.engine.prepare import check_config, prepare_work_dir, use_amp, use_init
         from mimseg.engine.run import leave_group, train
         from mimseg.engine.stages import train_stages
+        from mimseg.engine.summary import say_end
 
+        set_up(args.verbose)
         cfg = read_config(args)
         _check_start(args, cfg.get("load_from"))
+        if args.rehearse:
+            from mimseg.rehearse.run import run_rehearsal
+
+            options = dict(init=args.init, amp=args.amp, trust=args.trust)
+            return run_rehearsal(cfg, args.config, args.work_dir, **options)
         prepare_work_dir(cfg, args.work_dir, args.config, args.resume)
         if args.amp:
             use_amp(cfg)
@@ -40,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             use_init(cfg, args.init, args.trust)
         if not cfg.get("stages"):  # each stage's own config is checked otherwise
             check_config(cfg, ("train", "val"))
-        (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
+        record = (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
+        say_end(cfg, record)
         leave_group()
 
     return exit_code(run, STOPPED)
@@ -55,6 +69,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     parser.add_argument(
         "--trust", action="store_true", help="run code in the checkpoints named: know their origin"
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show the whole log on the console, too"
     )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
@@ -79,6 +96,9 @@ def read_config(args: argparse.Namespace):
 
 def _check_start(args: argparse.Namespace, load_from: str | None) -> None:
     """Refuse what would have no effect."""
+    if args.rehearse and (args.resume or args.launcher != "none"):
+        flag, value = ("--resume", True) if args.resume else ("--launcher", args.launcher)
+        raise UserError(flag, value, expected="a run of its own in one process with --rehearse")
     if args.init and load_from:
         expected = "one of --init and load_from, which brings a backbone of its own"
         raise UserError("--init", args.init, expected=expected, fix="leave one out")

@@ -16,7 +16,14 @@ from types import ModuleType
 
 OLD_NAMES = {
     "mimseg.algorithms.outputs": "mimseg.outputs",
+    "mimseg.checkpoints.shape": "mimseg.checkpoints.vit_shape",
+    "mimseg.checkpoints.whole": "mimseg.checkpoints.loader",
     "mimseg.teachers.hub": "mimseg.teachers.weights",
+    "mimseg.losses.per_position": "mimseg.losses.base",
+    "mimseg.losses.smooth_l1": "mimseg.losses.regression",
+    "mimseg.losses.l1": "mimseg.losses.regression",
+    "mimseg.losses.l2": "mimseg.losses.regression",
+    "mimseg.losses.info_nce": "mimseg.losses.cross_entropy",
     "mimseg.datasets": "mimseg.data",
     "mimseg.datasets.views": "mimseg.data.views",
     "mimseg.datasets.data_preprocessor": "mimseg.data.preprocessor",

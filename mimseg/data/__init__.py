@@ -1,1 +1,1 @@
-"""Reads images, draws scenes and checks data."""
+"""Reads images, writes COCO files, draws scenes and checks data."""

@@ -1,4 +1,4 @@
-"""Loading that one unreadable image among many does not stop."""
+"""Loads images, and skips one among many that cannot be read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHOLE_ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
 def why_truncated(content: bytes) -> str:
     """Return why an image's bytes are not all there, or "" where they are.
 
-    OpenCV 4 decodes a truncated JPEG or PNG and fills the rest with grey, without a word.
+    OpenCV 4 decodes a truncated JPEG or PNG and fills the rest with gray, without a word.
     """
     ending = WHOLE_ENDINGS.get(content[:2])
     if ending and content.endswith(ending):

@@ -1,4 +1,4 @@
-"""Batches of views on the device."""
+"""Prepares batches of views on the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mimseg.registry import MODELS
 class MIMDataPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the device and gives RGB in [0, 1] as {"student", "teacher"}.
 
-    A batch of plain images (mmpretrain's PackInputs) is both views. Nothing is normalised here: the
+    A batch of plain images (mmpretrain's PackInputs) is both views. Nothing is normalized here: the
     algorithm applies each network's own mean and std.
 
     Args:

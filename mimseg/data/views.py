@@ -1,4 +1,4 @@
-"""Views of one image for student and teacher."""
+"""Makes views of one image for student and teacher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamp
 
 @TRANSFORMS.register_module()
 class MIMViews(BaseTransform):
-    """Random resized crop and flip: the same geometry for both views, each its own size and colour.
+    """Random resized crop and flip: the same geometry for both views, each its own size and color.
 
     Takes `img` (H, W, 3) uint8 BGR and gives inputs = {"student", "teacher"}, (3, size, size) uint8
     BGR; without `teacher` the student's view serves both. Resizing is antialiased.

@@ -1,1 +1,1 @@
-"""What turns the student into a dense backbone."""
+"""Turns the student into a dense backbone."""

@@ -1,4 +1,4 @@
-"""A pyramid from several maps of one scale."""
+"""Builds a pyramid from several maps of one scale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NORMS = {"LN": ChannelNorm, "BN": nn.BatchNorm2d, "SyncBN": nn.SyncBatchNorm}
 
 @MODELS.register_module()
 class FeaturePyramid(BaseModule):
-    """One level a map, each resized on its own, the channels kept (BEiT's and MAE's UperNet).
+    """One level per map, each resized by itself, with the same channels (BEiT's and MAE's UperNet).
 
     Args:
         in_channels: width of the maps, and of the levels.

@@ -1,4 +1,4 @@
-"""The linear segmentation probe's head."""
+"""Defines the linear segmentation probe's head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring a map to another scale, as plain vision transformers' pyramids do."""
+"""Brings a map to another scale, as plain vision transformers' pyramids do."""
 
 from __future__ import annotations
 

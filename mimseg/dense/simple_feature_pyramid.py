@@ -1,4 +1,4 @@
-"""A pyramid from the last map of a plain vision transformer."""
+"""Builds a pyramid from the last map of a plain vision transformer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SimpleFeaturePyramid(BaseModule):
         self.subsample = nn.MaxPool2d(1, 2)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Maps (B, C, h, w), of which the last is used -> one map a level, finest first."""
+        """Maps (B, C, h, w), of which the last is used -> one map per level, finest first."""
         outs = [level(inputs[-1]) for level in self.levels]
         for _ in range(self.extra):
             outs.append(self.subsample(outs[-1]))

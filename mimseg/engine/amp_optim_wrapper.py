@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
@@ -44,14 +46,7 @@ class AmpOptimWrapper(OptimWrapper):
     def _check(self, device_type: str) -> None:
         if device_type in self._checked:
             return
-        if not bf16_supported(device_type):
-            raise UserError(
-                "optim_wrapper.type",
-                "mimseg.AmpOptimWrapper",
-                expected=f"a device with bfloat16 arithmetic; this {device_type} has none "
-                "(a CPU needs AMX or AVX512-BF16, an NVIDIA GPU compute capability 8.0)",
-                fix="train in float32: drop --amp, or set optim_wrapper.type=OptimWrapper",
-            )
+        require_bf16(device_type)
         self._checked.add(device_type)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
@@ -65,6 +60,36 @@ class AmpOptimWrapper(OptimWrapper):
         self._check(device_type)
         with super().optim_context(model), torch.autocast(device_type, dtype=torch.bfloat16):
             yield
+
+
+def fall_back(cfg: Config) -> str | None:
+    """Set a config's bfloat16 to float32 where the device has none.
+
+    Returns:
+        A sentence that says so; None where nothing was changed.
+    """
+    device_type = get_device()
+    wrapper = cfg.optim_wrapper
+    if wrapper.get("type") != "mimseg.AmpOptimWrapper" or bf16_supported(device_type):
+        return None
+    wrapper.type = "OptimWrapper"
+    wrapper.pop("dtype", None)
+    return (
+        f"this {device_type} has no bfloat16 arithmetic, which the config asks for: training is "
+        "in float32"
+    )
+
+
+def require_bf16(device_type: str) -> None:
+    """Raise UserError where the device has no bfloat16 arithmetic."""
+    if not bf16_supported(device_type):
+        raise UserError(
+            "optim_wrapper.type",
+            "mimseg.AmpOptimWrapper",
+            expected=f"a device with bfloat16 arithmetic; this {device_type} has none "
+            "(a CPU needs AMX or AVX512-BF16, an NVIDIA GPU compute capability 8.0)",
+            fix="train in float32: drop --amp, or set optim_wrapper.type=OptimWrapper",
+        )
 
 
 def bf16_supported(device_type: str) -> bool:

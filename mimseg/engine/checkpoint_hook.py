@@ -1,4 +1,4 @@
-"""Checkpoint saving that a kill at any moment survives."""
+"""Saves checkpoints so that a kill at any moment leaves a whole one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from mmengine.dist import barrier, is_main_process
@@ -16,6 +16,7 @@ from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import print_log
 
 from mimseg.errors import UserError
+from mimseg.files import replacing
 from mimseg.registry import HOOKS
 
 
@@ -24,7 +25,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's CheckpointHook, with every step of saving in an order that loses nothing.
 
     A checkpoint is written under a temporary name in its own folder, flushed to the disk and
-    renamed; `last_checkpoint` is replaced likewise; only then are outdated checkpoints removed.
+    renamed; `last_checkpoint` is replaced the same way; only then are outdated checkpoints removed.
     (mmengine removes first, so that a run killed while it writes may lose all it had.) Temporary
     files that a killed run left behind go at the start of training and at the next save.
 
@@ -51,7 +52,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         if is_main_process():
             folder = Path(self.out_dir)
-            with _reported(folder):
+            with _report_unwritable(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_leftovers(folder)
                 probe = _temporary(folder / "probe")
@@ -96,8 +97,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             )
             if is_main_process():
                 last = Path(runner.work_dir) / "last_checkpoint"
-                with _reported(last):
-                    write_atomically(last, self.last_ckpt)
+                with _report_unwritable(last), replacing(last, _temporary(last)) as temporary:
+                    temporary.write_text(self.last_ckpt, encoding="utf-8")
         except BaseException:
             self.last_ckpt = previous
             raise
@@ -157,20 +158,22 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _save_atomically(self, runner, name: str, **options) -> None:
         """Let the runner write under a temporary name, then rename; all ranks take part."""
         folder = Path(self.out_dir)
-        temporary, final = _temporary(folder / name), folder / name
-        with _reported(final, temporary):
-            if is_main_process():
+        final, temporary = folder / name, _temporary(folder / name)
+        main = is_main_process()
+        with _report_unwritable(final):
+            if main:
                 remove_leftovers(folder)
-            runner.save_checkpoint(
-                self.out_dir,
-                temporary.name,
-                self.file_client_args,
-                backend_args=self.backend_args,
-                **options,
-            )
-            barrier()  # sharded strategies write from every rank
-            if is_main_process():
-                _replace(temporary, final)
+            with replacing(final, temporary) if main else nullcontext():
+                runner.save_checkpoint(
+                    self.out_dir,
+                    temporary.name,
+                    self.file_client_args,
+                    backend_args=self.backend_args,
+                    **options,
+                )
+                barrier()  # sharded strategies write from every rank
+                if main and final.is_dir():
+                    shutil.rmtree(final)
 
     def _remove(self, name: str) -> None:
         """Remove an outdated checkpoint; one that cannot be removed never stops a run."""
@@ -183,13 +186,6 @@ class CheckpointHook(MMEngineCheckpointHook):
                     path.unlink(missing_ok=True)
                 except OSError as error:
                     print_log(f"{path} could not be removed: {error}", "current", logging.WARNING)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small text file: whoever reads it sees the old or the new text, whole."""
-    temporary = _temporary(path)
-    temporary.write_text(text, encoding="utf-8")
-    _replace(temporary, path)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -205,35 +201,12 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.saving")
 
 
-def _replace(temporary: Path, final: Path) -> None:
-    """Flush `temporary` to the disk, then rename it to `final`, then flush the folder."""
-    if final.is_dir():
-        shutil.rmtree(final)
-    if temporary.is_file():
-        _fsync(temporary)
-    os.replace(temporary, final)
-    _fsync(final.parent)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextmanager
-def _reported(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Turn the system's errors into one that names the path; a half-written file goes."""
+def _report_unwritable(path: Path) -> Iterator[None]:
+    """Within the block, turn the system's errors into one that names the path."""
     try:
         yield
     except OSError as error:
-        if temporary is not None and temporary.is_file():
-            try:
-                temporary.unlink()
-            except OSError:
-                pass  # read-only by now; the next run clears it
         raise UserError(
             "work_dir",
             str(path),

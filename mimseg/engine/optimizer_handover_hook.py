@@ -30,8 +30,8 @@ class OptimizerHandoverHook(Hook):
         path = resolve_checkpoint(self.source, "stages.optimizer")
         saved = read_checkpoint(path).get("optimizer")
         optimizer = runner.optim_wrapper.optimizer
-        own = optimizer.state_dict()
-        sizes = [len(group["params"]) for group in own["param_groups"]]
+        state = optimizer.state_dict()
+        sizes = [len(group["params"]) for group in state["param_groups"]]
         if saved is None or [len(g["params"]) for g in saved["param_groups"]] != sizes:
             raise UserError(
                 "stages.optimizer", str(path), expected="the optimizer state of the same parameters"
@@ -47,5 +47,5 @@ class OptimizerHandoverHook(Hook):
                     f"{tuple(params[index].shape)} here",
                     fix="drop the stage's optimizer key: the architecture changed",
                 )
-        optimizer.load_state_dict({**own, "state": saved["state"]})
+        optimizer.load_state_dict({**state, "state": saved["state"]})
         runner.logger.info(f"optimizer moments taken over from {path}")

@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.runner import Runner
 
+from mimseg.engine.amp_optim_wrapper import require_bf16
 from mimseg.engine.compile import check_compile
 from mimseg.errors import UserError
 
@@ -72,7 +74,12 @@ def prepare_work_dir(cfg: Config, asked: str | None, config: str, resume: bool) 
 
 
 def use_amp(cfg: Config) -> None:
-    """Select `mimseg.AmpOptimWrapper`, whatever plain wrapper the config has."""
+    """Select `mimseg.AmpOptimWrapper`, whatever plain wrapper the config has.
+
+    Raises:
+        UserError: a wrapper of another kind, or a device without bfloat16.
+    """
+    require_bf16(get_device())
     kind = cfg.optim_wrapper.get("type", "OptimWrapper")
     if kind not in ("OptimWrapper", "AmpOptimWrapper", "mimseg.AmpOptimWrapper"):
         raise UserError("optim_wrapper.type", kind, expected="'OptimWrapper' to put --amp on")

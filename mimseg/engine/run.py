@@ -9,18 +9,22 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, init_dist, is_distributed, is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
-from mimseg.checkpoints.loader import weights_in
-from mimseg.checkpoints.whole import load_start, load_whole
+from mimseg.checkpoints.loader import load_start, load_whole, weights_in
+from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.compile import check_compile, compile_networks
+from mimseg.engine.console import ConsoleHook, hush, plain_metrics, say
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
+from mimseg.engine.scale_lr import scale_lr
+from mimseg.engine.summary import say_model, say_plan, say_result, say_test
 from mimseg.errors import UserError, report_unknown_types
 from mimseg.files import write_json
 
@@ -32,6 +36,11 @@ class _Runner(Runner):
     """
 
     start: dict | None = None
+
+    def build_logger(self, *args: object, **kwargs: object) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        hush(logger)
+        return logger
 
     def load_checkpoint(self, filename: str, *args: object, **kwargs: object) -> dict:
         if self.start is None:  # on resuming: a file that find_resumable has looked into
@@ -70,21 +79,26 @@ class _RunHook(Hook):
 def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     """Train in `cfg.work_dir` and write its done.json.
 
+    The learning rate is scaled to the images per step (`scale_lr`), and bfloat16 that a config
+    asks for falls back to float32 where the device has none.
+
     Args:
         cfg: a full config; its `load_from` is a checkpoint or a work dir.
         resume: go on from the newest checkpoint that loads; a finished run returns its record.
         trust: unpickle code in the file of `load_from` and in the checkpoints of a resumed run.
 
     Returns:
-        The record: config, seconds of this start, checkpoint (in the work dir), metrics.
+        The record: config, seconds of this start, checkpoint (in the work dir), metrics, and the
+        mean training loss at the end.
     """
+    join_group(cfg)
     work_dir = Path(cfg.work_dir)
     record_file = work_dir / "done.json"
     schedule = cfg.train_cfg.to_dict()
     if resume and record_file.exists():
         record = json.loads(record_file.read_text())
         if record["schedule"] == schedule:
-            print(f"{work_dir} is finished: nothing to do", flush=True)
+            say(f"{work_dir} is finished: nothing to do")
             return record
     start = time.monotonic()
     cfg.resume = False
@@ -92,22 +106,32 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
         cfg.resume, cfg.load_from = True, str(checkpoint)
     elif cfg.get("load_from"):
         cfg.load_from = resolve_checkpoint(cfg.load_from, "load_from")
+    rate = scale_lr(cfg, get_world_size())
+    if reason := fall_back(cfg):
+        say(reason)
     runner = build_runner(cfg)
+    say_model(runner, _bare(runner.model))
+    if (bank := getattr(_bare(runner.model), "bank", None)) is not None:
+        bank.require_sources()  # before the data set is read
     if cfg.get("load_from") and not cfg.resume:
         runner.start = _start(runner, trust)
-    last = _RunHook()
+    batch = get_world_size() * cfg.train_dataloader.get("batch_size", 1)
+    last, console = _RunHook(), ConsoleHook(batch)
     runner.register_hook(last)
+    runner.register_hook(console)
     check_views = getattr(_bare(runner.model), "check_views", None)
     if check_views is not None and (sizes := view_sizes(cfg)):
         check_views(sizes)
     with report_unknown_types():
         if len(runner.train_loop.dataloader) == 0:
+            most = max(1, len(runner.train_loop.dataloader.dataset) // get_world_size())
             raise UserError(
                 "train_dataloader.batch_size",
                 cfg.train_dataloader.batch_size,
                 expected="no more than there are images (an incomplete batch is dropped)",
-                fix="a smaller batch, or drop_last=False",
+                fix=f"train_dataloader.batch_size={most} or less, or drop_last=False",
             )
+        say_plan(runner, rate, cfg.resume)
         _train(runner, cfg)
     if last.metrics is None and cfg.get("val_cfg") is not None:  # killed after the last checkpoint
         last.metrics = runner.val()
@@ -116,7 +140,8 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
         schedule=schedule,
         seconds=round(time.monotonic() - start, 1),
         checkpoint=_last_checkpoint(work_dir),
-        metrics=_plain(last.metrics),
+        metrics=None if last.metrics is None else plain_metrics(last.metrics),
+        loss=console.loss,
     )
     if is_main_process():
         write_json(record_file, record)
@@ -140,15 +165,18 @@ def test(
             shapes differ.
     """
     start = time.monotonic()
+    join_group(cfg)
     if tta:
         use_tta(cfg)
     path = resolve_checkpoint(checkpoint, "checkpoint")
-    state = read_checkpoint(path, trust)
+    weights = weights_in(read_checkpoint(path, trust), str(path), "checkpoint")
     cfg.load_from, cfg.resume = None, False  # the Runner would load that over the checkpoint
     runner = build_runner(cfg)
     fix = "test a checkpoint that this config trained"
-    weights = state.get("state_dict", state)
     load_whole(_bare(runner.model), weights, str(path), "checkpoint", fix)
+    say_model(runner, _bare(runner.model))
+    say_test(runner, path)
+    runner.register_hook(ConsoleHook())
     device = next(runner.model.parameters()).device.type
     with report_unknown_types(), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
         metrics = runner.test()
@@ -157,10 +185,11 @@ def test(
         checkpoint=str(path),
         tta=tta,
         seconds=round(time.monotonic() - start, 1),
-        metrics=_plain(metrics),
+        metrics=plain_metrics(metrics),
     )
     if is_main_process():
         write_json(Path(cfg.work_dir) / "test.json", record)
+    say_result(cfg, record)
     return record
 
 
@@ -214,17 +243,14 @@ def _last_checkpoint(work_dir: Path) -> str | None:
     return Path(pointer.read_text().strip()).name if pointer.exists() else None
 
 
-def _plain(metrics: dict | None) -> dict | None:
-    """Metrics as JSON numbers; arrays and texts are left out. None where nothing was measured."""
-    if metrics is None:
-        return None
-    plain = {}
-    for key, value in metrics.items():
-        try:
-            plain[key] = float(value)
-        except (TypeError, ValueError):
-            continue
-    return plain
+def join_group(cfg: Config) -> None:
+    """Open the group of processes that `cfg.launcher` asks for, unless it is open.
+
+    mmengine's Runner would do so too late: how many processes there are decides the learning rate.
+    """
+    launcher = cfg.get("launcher", "none")
+    if launcher != "none" and not is_distributed():
+        init_dist(launcher, **(cfg.get("env_cfg") or {}).get("dist_cfg", {"backend": "nccl"}))
 
 
 def leave_group() -> None:

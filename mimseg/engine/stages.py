@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import time
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, DefaultScope
+from torch import nn
 
+from mimseg.engine.console import say
 from mimseg.engine.prepare import check_config, merge_options, view_sizes
-from mimseg.engine.run import train
+from mimseg.engine.run import join_group, train
 from mimseg.errors import UserError
 from mimseg.files import write_json, write_text
 
@@ -37,13 +40,14 @@ def train_stages(cfg: Config, resume: bool = False, trust: bool = False) -> dict
     Returns:
         The last stage's record; its checkpoint is named in `work_dir/last_checkpoint`.
     """
+    join_group(cfg)
     work_dir = Path(cfg.work_dir)
     stages = stage_configs(cfg)
     for stage in stages.values():  # before the first one trains for days
         check_config(stage, ("train", "val"))
-        _check_model(stage)
+        check_model(stage)
     for number, (name, stage) in enumerate(stages.items()):
-        print(f"stage {number + 1} of {len(stages)}: {name}", flush=True)
+        say(f"stage {number + 1} of {len(stages)}: {name}")
         Path(stage.work_dir).mkdir(parents=True, exist_ok=True)
         record = train(stage, resume, trust)
     record = {**record, "checkpoint": f"{name}/{record['checkpoint']}"}
@@ -99,13 +103,29 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
     return configs
 
 
-def _check_model(cfg: Config) -> None:
-    """Build a stage's model without memory: what cannot fit is told before anything trains."""
-    DefaultScope.get_instance(f"stage {cfg.work_dir}", scope_name=cfg.default_scope)
+def check_models(cfg: Config) -> None:
+    """Check a training's model, or each stage's. See `check_model`."""
+    for stage in stage_configs(cfg).values() if cfg.get("stages") else [cfg]:
+        check_model(stage)
+
+
+def check_model(cfg: Config) -> nn.Module:
+    """Build a model without memory: what cannot fit is reported before anything trains.
+
+    Returns:
+        The model, on the meta device.
+
+    Raises:
+        UserError: an option that cannot be, or views and teachers that do not meet on one grid.
+    """
+    DefaultScope.get_instance(f"check {time.monotonic_ns()}", scope_name=cfg.default_scope)
     with torch.device("meta"), MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
         model = registry.build(copy.deepcopy(cfg.model))
+    if (bank := getattr(model, "bank", None)) is not None:
+        bank.require_sources()
     if hasattr(model, "check_views") and (sizes := view_sizes(cfg)):
         model.check_views(sizes)
+    return model
 
 
 def _set_teacher(cfg: Config, key: str, earlier: Config, options: dict) -> None:

@@ -1,1 +1,1 @@
-"""Models as ONNX files, checked against torch."""
+"""Exports models to ONNX files, checked against torch."""

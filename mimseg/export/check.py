@@ -1,4 +1,4 @@
-"""An ONNX file beside the model it was made of."""
+"""Checks an ONNX file against the model it was made of."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from mimseg.errors import UserError
 TOLERANCE = 1e-4  # of an output's largest value
 
 
-def compare(path: str | Path, cases: Iterable[tuple[Tensor, tuple[Tensor, ...]]]) -> float | None:
-    """Run a file with onnxruntime on the CPU.
+def largest_difference(
+    path: str | Path, cases: Iterable[tuple[Tensor, tuple[Tensor, ...]]]
+) -> float | None:
+    """Run a file with onnxruntime on the CPU and compare its outputs.
 
     Args:
         path: the file, with one input.
@@ -33,18 +35,18 @@ def compare(path: str | Path, cases: Iterable[tuple[Tensor, tuple[Tensor, ...]]]
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # what goes wrong is raised as well
+    options.log_severity_level = 4  # errors are raised as well
     largest, session = 0.0, None
     for images, expected in cases:
         try:
             session = session or onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-            found = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+            outputs = session.run(None, {session.get_inputs()[0].name: images.numpy()})
         except Exception as error:  # onnxruntime's exceptions share no class
             raise _wrong(path, images, str(error).strip().splitlines()[0]) from error
         names = [output.name for output in session.get_outputs()]
-        for name, ours, theirs in zip(names, found, expected, strict=True):
+        for name, ours, theirs in zip(names, outputs, expected, strict=True):
             if ours.shape != tuple(theirs.shape):
                 shapes = f"{name} is {ours.shape} and not {tuple(theirs.shape)}"
                 raise _wrong(path, images, shapes)

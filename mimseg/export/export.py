@@ -1,4 +1,4 @@
-"""Writes a model to an ONNX file and checks it."""
+"""Exports the model of a config to ONNX and checks the file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from mimseg.engine.prepare import merge_options
 from mimseg.errors import UserError
 from mimseg.export.check import TOLERANCE
-from mimseg.export.kinds import output_names
-from mimseg.export.onnx_export import INSTALL, OPSETS, export_onnx
+from mimseg.export.model import ExportedModel
+from mimseg.export.parts import output_names
 from mimseg.export.preprocessing import Normalized
-from mimseg.export.source import Source
+from mimseg.export.write import INSTALL, OPSETS, export_onnx
 from mimseg.recipes.configs import find_config
 
 
@@ -53,23 +53,23 @@ def export(
         Lines that say what was written and how far it is from torch's results.
 
     Raises:
-        UserError: see `Source.read` and `export_onnx`; or an `out` that is there already.
+        UserError: see `ExportedModel.build` and `export_onnx`; or an `out` that is there already.
     """
     out = Path(out).expanduser()
     _check_out(out, force)
     cfg = Config.fromfile(find_config(config))
     merge_options(cfg, cfg_options or {})
-    source = Source.read(cfg, checkpoint, what, trust)
-    size = tuple(size or source.size or ())
+    model = ExportedModel.build(cfg, checkpoint, what, trust)
+    size = tuple(size or model.size or ())
     if len(size) != 2 or min(size) < 1:
         raise UserError(
             "--size", list(size), expected="height and width in pixels", fix="--size 512 512"
         )
-    module = Normalized(source.module, source.preprocessing) if normalize else source.module
+    module = Normalized(model.module, model.preprocessing) if normalize else model.module
     shapes = [(1, *size), (2, *size)]
     if dynamic:
-        shapes[1] = (2, *(max(side, source.least) for side in (size[0] + 7, size[1] // 2 + 3)))
-    images = [_draw(n, source.in_channels, side, normalize) for n, *side in shapes]
+        shapes[1] = (2, *(max(side, model.least) for side in (size[0] + 7, size[1] // 2 + 3)))
+    images = [_draw(n, model.in_channels, side, normalize) for n, *side in shapes]
     try:
         cases = [(x, _run(module, x)) for x in images]
     except (AssertionError, RuntimeError) as error:
@@ -77,8 +77,8 @@ def export(
         raise UserError(
             "--size", list(size), expected=f"a size that the model takes ({reason})"
         ) from error
-    names = output_names(source.what, cases[0][1])
-    facts = source.facts | source.preprocessing.facts(normalize)
+    names = output_names(model.what, cases[0][1])
+    facts = model.facts | model.preprocessing.facts(normalize)
     out.parent.mkdir(parents=True, exist_ok=True)
     difference = export_onnx(
         module,
@@ -87,21 +87,21 @@ def export(
         names,
         opset=opset,
         dynamic=dynamic,
-        least=source.least,
+        least=model.least,
         facts=facts,
     )
-    sides = (f"height, width from {source.least}") if dynamic else f"{size[0]}, {size[1]}"
-    lines = [f"OUT: {out}: {source.what}, {out.stat().st_size / 2**20:.1f} MB, opset {opset}"]
-    lines += [f"    images (batch, {source.in_channels}, {sides}): {facts['input']}"]
+    sides = f"height, width from {model.least}" if dynamic else f"{size[0]}, {size[1]}"
+    lines = [f"OUT: {out}: {model.what}, {out.stat().st_size / 2**20:.1f} MB, opset {opset}"]
+    lines += [f"    images (batch, {model.in_channels}, {sides}): {facts['input']}"]
     for name, output in zip(names, cases[0][1], strict=True):
         like = f" for {size[0]} x {size[1]}" if dynamic else ""
         lines += [f"    {name} (batch, {', '.join(map(str, output.shape[1:]))}){like}"]
     if difference is None:
         return [*lines, f"not checked: onnxruntime is not installed ({INSTALL})"]
-    told = ", ".join("x".join(map(str, shape)) for shape in shapes)
+    sizes = ", ".join("x".join(map(str, shape)) for shape in shapes)
     return [
         *lines,
-        f"checked with onnxruntime on random images {told}: the largest difference is "
+        f"checked with onnxruntime on random images {sizes}: the largest difference is "
         f"{difference:.1e} of the output's largest value ({TOLERANCE:g} is allowed)",
     ]
 
@@ -130,6 +130,8 @@ def _check_out(out: Path, force: bool) -> None:
             expected="a file that is not there yet",
             fix="--force replaces it, or name another",
         )
-    there = next(folder for folder in out.absolute().parents if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError("OUT", str(out), expected=f"a file that can be written; {there} takes none")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(
+            "OUT", str(out), expected=f"a file that can be written; {folder} takes none"
+        )

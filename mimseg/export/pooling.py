@@ -1,4 +1,4 @@
-"""Pooling in operations that can be exported for maps of any size."""
+"""Replaces pooling that ONNX has no operation for, for maps of any size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _BinPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, h, w)."""
         rows, columns = self.output_size
-        # sums and no matrix product, which torch folds otherwise for maps of one row
+        # sums and no matrix product, which torch folds differently for maps of one row
         if rows is not None:
             x = (x[:, :, None] * _bins(x.shape[2], rows, x)[:, :, None]).sum(3)
         if columns is not None:
@@ -34,7 +34,7 @@ class _BinPool(nn.Module):
 
 
 def _bins(side: int, count: int, like: Tensor) -> Tensor:
-    """(count, side): what each place adds to each bin, from floor(i * side / count) to
+    """(count, side): the weight of each place in each bin, from floor(i * side / count) to
     ceil((i + 1) * side / count)."""
     place = torch.arange(side, device=like.device)
     index = torch.arange(count, device=like.device)[:, None]
@@ -45,7 +45,7 @@ def _bins(side: int, count: int, like: Tensor) -> Tensor:
 class _PairPool(nn.Module):
     """nn.MaxPool2d(2) as maxima of every second row and column and the next.
 
-    torch asks whether a side is even to tell the result's, and so ties a graph to one of the two.
+    torch asks whether a side is even, and so ties a graph to even or to odd sides.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,17 +68,17 @@ def _stand_in(module: nn.Module) -> nn.Module | None:
 
 @contextmanager
 def free_pools(module: nn.Module) -> Iterator[None]:
-    """Put such pools in the place of a module's own, and take them out again."""
-    found = [
+    """Within the block, replace a module's pools by such ones."""
+    pools = [
         (parent, name, child, stand_in)
         for parent in module.modules()
         for name, child in parent.named_children()
         if (stand_in := _stand_in(child)) is not None
     ]
-    for parent, name, _, stand_in in found:
+    for parent, name, _, stand_in in pools:
         setattr(parent, name, stand_in)
     try:
         yield
     finally:
-        for parent, name, child, _ in found:
+        for parent, name, child, _ in pools:
             setattr(parent, name, child)

@@ -1,4 +1,4 @@
-"""What images a model takes."""
+"""Reads how a model's images are normalized, and puts it into the graph."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _UNKNOWN = "channels as the pipeline loads them"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Mean and standard deviation a channel, of values from 0 to 255, and the channels' order.
+    """Mean and standard deviation per channel, of values from 0 to 255, and the channels' order.
 
-    Both are None where the config does not say them.
+    Both are None where the config has none.
     """
 
     mean: tuple[float, ...] | None = None
@@ -29,22 +29,22 @@ class Preprocessing:
     @classmethod
     def of(cls, cfg: Config, model_type: type) -> Preprocessing:
         """Read it from a config's data preprocessor, else from the algorithm's own arguments."""
-        given = cfg.model.get("data_preprocessor") or cfg.get("data_preprocessor") or {}
-        if given.get("mean") is not None:
-            mean, std = (tuple(map(float, given[key])) for key in ("mean", "std"))
-            rgb = given.get("bgr_to_rgb") or given.get("to_rgb")
+        options = cfg.model.get("data_preprocessor") or cfg.get("data_preprocessor") or {}
+        if options.get("mean") is not None:
+            mean, std = (tuple(map(float, options[key])) for key in ("mean", "std"))
+            rgb = options.get("bgr_to_rgb") or options.get("to_rgb")
             return cls(mean, std, "RGB" if rgb else _UNKNOWN)
-        own = inspect.signature(model_type).parameters
-        if "mean" in own and "std" in own:  # MaskedImageModeling's, for RGB in [0, 1]
-            values = (cfg.model.get(key, own[key].default) for key in ("mean", "std"))
+        parameters = inspect.signature(model_type).parameters
+        if {"mean", "std"} <= parameters.keys():  # MaskedImageModeling's, for RGB in [0, 1]
+            values = (cfg.model.get(key, parameters[key].default) for key in ("mean", "std"))
             return cls(*(tuple(round(255.0 * x, 4) for x in value) for value in values), "RGB")
         return cls()
 
     def facts(self, inside: bool) -> dict[str, str]:
-        """What to write into the file; `inside`, where the graph itself normalises."""
-        scale = "from 0 to 255" if inside else "normalised: (value from 0 to 255 - mean) / std"
+        """The file's metadata; `inside` where the graph itself normalizes."""
+        scale = "from 0 to 255" if inside else "normalized: (value from 0 to 255 - mean) / std"
         if self.mean is None:
-            return {"input": f"{self.channels}, normalised as in its training"}
+            return {"input": f"{self.channels}, normalized as in its training"}
         return {
             "input": f"{self.channels}, {scale}",
             "mean": json.dumps(self.mean),
@@ -53,7 +53,7 @@ class Preprocessing:
 
 
 class Normalized(nn.Module):
-    """A module behind the normalisation of its images.
+    """A module preceded by the normalization of its images.
 
     Raises:
         UserError: the config does not say how.

@@ -1,1 +1,1 @@
-"""Heads: from the student's tokens to predictions at chosen positions."""
+"""Turns the student's tokens into predictions at chosen positions."""

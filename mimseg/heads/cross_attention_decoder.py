@@ -1,4 +1,4 @@
-"""A decoder that updates mask tokens alone."""
+"""Decodes mask tokens that attend to the visible ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mimseg.errors import UserError
+from mimseg.heads.base import Setting
 from mimseg.heads.decoder import DecoderHead
 from mimseg.layers.block import FeedForward
 from mimseg.layers.drop_path import DropPath
@@ -62,7 +63,7 @@ class CrossAttentionDecoderHead(DecoderHead):
     The encoder's tokens, CLS included, are projected once and stay as they are: prompts. The mask
     tokens are the queries and are all that the blocks update; keys and values are prompts and mask
     tokens. Every position is predicted, visible ones from their prompts. Parameters map one to one
-    to mmpretrain's MILANPretrainDecoder. Initialisation is DecoderHead's.
+    to mmpretrain's MILANPretrainDecoder. Initialization is DecoderHead's.
 
     Args:
         in_channels, out_channels, embed_dims, depth, num_heads: as in DecoderHead.
@@ -72,15 +73,9 @@ class CrossAttentionDecoderHead(DecoderHead):
     def _block(self, *args: int, **options: float) -> nn.Module:
         return _CrossAttentionBlock(*args, **options)
 
-    def check(
-        self,
-        backbone: nn.Module,
-        positions: str,
-        masked: bool,
-        teacher: nn.Module | None = None,
-    ) -> None:
+    def check(self, setting: Setting) -> None:
         """Refuse a student that does not drop patches: there would be no mask token to update."""
-        if not masked or backbone.mask_mode != "drop":
+        if not setting.drops_patches:
             raise UserError(
                 "head.type",
                 "mimseg.CrossAttentionDecoderHead",
@@ -90,10 +85,9 @@ class CrossAttentionDecoderHead(DecoderHead):
 
     def forward(self, student: StudentOutput, positions: Tensor) -> Tensor:
         """Predictions (N, D)."""
-        kept = student.kept
-        hidden = visible_indices(student.mask.logical_not(), num_masked=kept.shape[1])
+        hidden = visible_indices(student.mask.logical_not(), num_masked=student.kept.shape[1])
         position = self._position(student.grid, self.mask_token)[0]
-        visible = self.embed(student.tokens) + position[kept]
+        visible = self.embed(student.tokens) + position[student.kept]
         x = self.mask_token + position[hidden]
         prompts = visible
         if student.cls is not None:  # its row of the sine-cosine table is zero
@@ -101,9 +95,9 @@ class CrossAttentionDecoderHead(DecoderHead):
             prompts = torch.cat([cls, visible], dim=1)
         for layer in self.layers:
             x = layer(x, prompts)
-        known = torch.cat([visible, x.to(visible.dtype)], dim=1)
-        order = torch.cat([kept, hidden], dim=1)[..., None].expand_as(known)
-        patches = torch.empty_like(known).scatter(1, order, known)
-        first = known.new_zeros(known[:, :1].shape) if student.cls is None else prompts[:, :1]
+        tokens = torch.cat([visible, x.to(visible.dtype)], dim=1)
+        order = torch.cat([student.kept, hidden], dim=1)[..., None].expand_as(tokens)
+        patches = torch.empty_like(tokens).scatter(1, order, tokens)
+        first = tokens.new_zeros(tokens[:, :1].shape) if student.cls is None else prompts[:, :1]
         sequence = torch.cat([first, patches], dim=1)
         return self.projection(self.norm(sequence.flatten(0, 1)[positions]))

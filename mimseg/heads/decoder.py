@@ -1,11 +1,11 @@
-"""A self-attention decoder over visible and mask tokens."""
+"""Decodes visible and mask tokens by self-attention."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from mimseg.heads.base import Head
+from mimseg.heads.base import Head, Setting
 from mimseg.layers.block import TransformerBlock
 from mimseg.layers.position import sincos_position_embedding
 from mimseg.outputs import StudentOutput
@@ -65,16 +65,10 @@ class DecoderHead(Head):
     def _block(self, *args: int, **options: float) -> nn.Module:
         return TransformerBlock(*args, **options)
 
-    def check(
-        self,
-        backbone: nn.Module,
-        positions: str,
-        masked: bool,
-        teacher: nn.Module | None = None,
-    ) -> None:
+    def check(self, setting: Setting) -> None:
         """Let the mask token go where no patch is dropped: DDP would wait for its gradient."""
-        super().check(backbone, positions, masked, teacher)
-        if not masked or backbone.mask_mode != "drop":
+        super().check(setting)
+        if not setting.drops_patches:
             self.mask_token = None
 
     def init_weights(self) -> None:
@@ -95,8 +89,8 @@ class DecoderHead(Head):
         x = self.embed(student.tokens)
         if student.kept is not None:
             full = self.mask_token.expand(x.shape[0], student.length, -1)
-            kept = student.kept[..., None].expand(-1, -1, x.shape[2])
-            x = full.scatter(1, kept, x.to(full.dtype))
+            visible = student.kept[..., None].expand(-1, -1, x.shape[2])
+            x = full.scatter(1, visible, x.to(full.dtype))
         x = x + self._position(student.grid, self.embed.weight)
         first = x.new_zeros(x.shape[0], 1, x.shape[2])
         if student.cls is not None:

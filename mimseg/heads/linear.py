@@ -1,4 +1,4 @@
-"""One linear layer."""
+"""Projects tokens linearly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron."""
+"""Projects tokens by a multi-layer perceptron."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BEiT v2's head: the CLS token must carry what the patches of an early block lack."""
+"""Predicts from the final tokens, and again from an early block's patches with the final CLS."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mimseg.errors import UserError
+from mimseg.heads.base import Setting
 from mimseg.heads.token import TokenHead
 from mimseg.layers.block import LayerScale, TransformerBlock, shrink_residual_branches
 from mimseg.outputs import Needs, StudentOutput
@@ -16,7 +17,7 @@ from mimseg.registry import MODELS
 
 @MODELS.register_module()
 class PatchAggregationHead(TokenHead):
-    """Two predictions a position (BEiT v2, arXiv 2208.06366, section 2.3).
+    """Two predictions per position (BEiT v2, arXiv 2208.06366, section 2.3).
 
     The main one reads the student's final token. For the other, the final CLS token is joined with
     the patch tokens after block `in_layer` and goes through extra blocks. Both pass one norm and
@@ -58,7 +59,7 @@ class PatchAggregationHead(TokenHead):
             raise UserError(
                 "head.drop_path_rate", drop_path_rate, expected=f"one number, or {depth}"
             )
-        if in_layer < 0:  # the blocks' initialisation depends on how deep they stand
+        if in_layer < 0:  # the blocks' initialization depends on their depth
             raise UserError(
                 "head.in_layer", in_layer, expected="a block index counted from 0", fix="8 of 12"
             )
@@ -82,15 +83,10 @@ class PatchAggregationHead(TokenHead):
     def student_needs(self) -> Needs:
         return Needs(layers=frozenset({self.in_layer}))
 
-    def check(
-        self,
-        backbone: nn.Module,
-        positions: str,
-        masked: bool,
-        teacher: nn.Module | None = None,
-    ) -> None:
+    def check(self, setting: Setting) -> None:
         """Refuse a student that drops patches, has a final norm or shares a bias of other heads."""
-        if masked and backbone.mask_mode == "drop":
+        backbone = setting.backbone
+        if setting.drops_patches:
             self._refuse("backbone.mask_mode", "drop", "token")
         if backbone.ln1 is not None:
             self._refuse("backbone.final_norm", True, False)

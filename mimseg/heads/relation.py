@@ -1,33 +1,33 @@
-"""Relations between tokens instead of tokens."""
+"""Predicts relations between tokens instead of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mimseg.errors import UserError
-from mimseg.heads.base import Head
-from mimseg.outputs import QKV, Needs, StudentOutput, TeacherOutput
+from mimseg.heads.base import Head, Setting
+from mimseg.layers.relations import TokenRelations
+from mimseg.outputs import Needs, StudentOutput
 from mimseg.registry import MODELS
 
 
 @MODELS.register_module()
 class RelationHead(Head):
-    """Scaled products of a block's queries, keys and values (TinyMIM, arXiv 2301.01296, Eq. 4).
+    """Relations between the student's tokens (TinyMIM, arXiv 2301.01296, Eq. 4).
 
-    A relation is A B^T / sqrt(d) of two of q, k and v, each head for itself, with the head width d
-    of the network it comes from. Both sides give logits; the loss takes the softmax. The head has
-    no parameters, and the normalization is not used: mimseg.NoNormalization(layers=()).
+    The teacher's are mimseg.Relations', a normalization with the same `relations` and `num_heads`.
+    An objective whose normalization is left out, or mimseg.NoNormalization, gets that one. The head
+    has no parameters.
 
     Args:
         in_channels: C, the student's width (filled in by the algorithm).
         out_channels: not used.
         relations: pairs such as "qk", "vv", "qq".
-        teacher_layer: the teacher's block; negative ones count from the end.
-        student_layer: the student's block.
+        teacher_layer: the teacher's block for a normalization that is left out, -1 unless given;
+            otherwise mimseg.Relations' `layer` says it.
+        student_layer: the student's block; negative ones count from the end.
         num_heads: regroup the channels of both sides into this many heads (MiniLMv2,
             arXiv 2012.15828); None keeps the heads they have, whose counts must then be equal
             (`backbone.last_block_heads`).
@@ -41,67 +41,86 @@ class RelationHead(Head):
         in_channels: int,
         out_channels: int | None = None,
         relations: Sequence[str] = ("qk", "vv"),
-        teacher_layer: int = -1,
+        teacher_layer: int | None = None,
         student_layer: int = -1,
         num_heads: int | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if isinstance(relations, str):
-            raise UserError(
-                "head.relations", relations, expected="a list of pairs", fix=f"('{relations}',)"
-            )
-        for pair in relations:
-            if len(pair) != 2 or not set(pair) <= set("qkv"):
-                raise UserError(
-                    "head.relations", pair, expected="two of q, k and v, such as 'qk' or 'vv'"
-                )
-        if not relations:
-            raise UserError(
-                "head.relations", relations, expected="at least one pair", fix="('qk', 'vv')"
-            )
-        self.pairs = [tuple("qkv".index(letter) for letter in pair) for pair in relations]
+        self.relations = TokenRelations(relations, num_heads, "head")
+        self.relations.check_width(in_channels, "student")
         self.teacher_layer, self.student_layer = teacher_layer, student_layer
-        self.num_heads = num_heads
-        self._expect_divisor(in_channels, "the student")
-        self._shape: tuple[int, int] | None = None  # (heads, keys) of the last student seen
 
     @property
     def student_needs(self) -> Needs:
         return Needs(qkv=frozenset({self.student_layer}), tokens=False)
 
-    @property
-    def teacher_needs(self) -> Needs:
-        return Needs(qkv=frozenset({self.teacher_layer}))
+    def default_normalization(self) -> dict:
+        """The teacher's side of the same relations."""
+        return dict(
+            type="mimseg.Relations",
+            relations=self.relations.pairs,
+            layer=-1 if self.teacher_layer is None else self.teacher_layer,
+            num_heads=self.relations.num_heads,
+        )
 
-    def check(
-        self,
-        backbone: nn.Module,
-        positions: str,
-        masked: bool,
-        teacher: nn.Module | None = None,
-    ) -> None:
+    def check(self, setting: Setting) -> None:
         """Refuse a student that drops patches: the teacher's relations are among all of them.
 
-        Refuse head counts that differ as well, a teacher whose width `num_heads` does not divide,
-        and a CLS token on one side alone.
+        Refuse as well two sides that are not alike: other relations, head counts that differ, a
+        teacher whose width `num_heads` does not divide, or a CLS token on one side alone.
         """
-        if masked and backbone.mask_mode == "drop":
+        if setting.drops_patches:
             self._refuse_dropped()
-        backbone.block_index(self.student_layer)
-        if teacher is None:
-            return
-        teacher.check_layers(frozenset({self.teacher_layer}))
-        if (shape := teacher.head_shape(self.teacher_layer)) is None:
+        setting.backbone.block_index(self.student_layer)
+        if setting.normalization is not None:
+            self._check_normalization(setting.normalization)
+            if setting.teacher is not None:
+                self._check_teacher(setting)
+
+    def _check_normalization(self, normalization: nn.Module) -> None:
+        if normalization.relations != self.relations:
+            options = f"relations={self.relations.pairs}, num_heads={self.relations.num_heads}"
+            raise UserError(
+                "normalization",
+                normalization.relations or f"mimseg.{type(normalization).__name__}",
+                expected=f"the relations of mimseg.RelationHead, {options}",
+                fix=f"normalization=dict(type='mimseg.Relations', {options})",
+            )
+        (layer,) = normalization.layers
+        if self.teacher_layer not in (None, layer):
+            raise UserError(
+                "head.teacher_layer",
+                self.teacher_layer,
+                expected=f"nothing: normalization.layer = {layer} says it",
+                fix="leave it out",
+            )
+
+    def _check_teacher(self, setting: Setting) -> None:
+        backbone, teacher = setting.backbone, setting.teacher
+        (layer,) = setting.normalization.layers
+        teacher.check_layers(frozenset({layer}))
+        if (shape := teacher.head_shape(layer)) is None:
             return
         heads, width = shape
-        ours = backbone.layers[self.student_layer].attn.num_heads
-        self._expect_divisor(heads * width, "the teacher")
-        if self.num_heads is None and heads != ours:
-            self._refuse_heads(ours, heads)
-        tokens = [backbone.cls_token is not None, "cls" in teacher.offers]
-        if tokens[0] != tokens[1]:
-            self._refuse_tokens(*("with a CLS token" if one else "without" for one in tokens))
+        count = backbone.layers[self.student_layer].attn.num_heads
+        self.relations.check_width(heads * width)
+        if self.relations.num_heads is None and heads != count:
+            raise UserError(
+                "backbone.last_block_heads",
+                count,
+                expected=f"the head count of the teacher's block {layer}, {heads}",
+                fix=f"backbone.last_block_heads={heads}, or num_heads to regroup both sides",
+            )
+        cls = [backbone.cls_token is not None, "cls" in teacher.offers]
+        if cls[0] != cls[1]:
+            student, theirs = ("with a CLS token" if one else "without" for one in cls)
+            raise UserError(
+                "backbone.with_cls_token",
+                student,
+                expected=f"tokens as the teacher's: {theirs}",
+                fix="give both a CLS token or neither",
+            )
 
     def forward(self, student: StudentOutput, positions: Tensor) -> Tensor:
         """Logits (N, R, heads, 1 + L) of the queries at the positions; L keys without CLS.
@@ -111,64 +130,8 @@ class RelationHead(Head):
         """
         if student.kept is not None:
             self._refuse_dropped()
-        logits = self._relations(student.qkv[self.student_layer], student.length)
-        self._shape = tuple(logits.shape[3:])
+        logits = self.relations(student.qkv[self.student_layer], student.length)
         return logits.flatten(0, 1)[positions]
-
-    def target(self, teacher: TeacherOutput, normalization: nn.Module) -> Tensor:
-        """Logits (B, 1 + L, R, heads, 1 + L); L keys for a teacher without a CLS token.
-
-        Raises:
-            UserError: heads or tokens of the two sides differ.
-        """
-        logits = self._relations(teacher.qkv[self.teacher_layer], teacher.grid[0] * teacher.grid[1])
-        heads, keys = self._shape or logits.shape[3:]
-        if heads != logits.shape[3]:
-            self._refuse_heads(heads, logits.shape[3])
-        if keys != logits.shape[4]:
-            self._refuse_tokens(f"{keys} tokens", str(logits.shape[4]))
-        return logits
-
-    def _relations(self, qkv: QKV, length: int) -> Tensor:
-        """q, k, v (B, heads, T, d) -> (B, 1 + L, R, heads, T), a row of zeros where CLS lacks."""
-        if self.num_heads is not None:
-            width = qkv[0].shape[1] * qkv[0].shape[3]
-            self._expect_divisor(width, "the teacher")
-            qkv = [
-                x.transpose(1, 2).flatten(2).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-                for x in qkv
-            ]
-        scale = qkv[0].shape[3] ** -0.5
-        # Scaled before the product, which could leave the range of half precision.
-        maps = [(qkv[a] * scale) @ qkv[b].transpose(2, 3) for a, b in self.pairs]
-        logits = torch.stack(maps, dim=2).permute(0, 3, 2, 1, 4)
-        return F.pad(logits, (0, 0, 0, 0, 0, 0, 1, 0)) if logits.shape[1] == length else logits
-
-    def _expect_divisor(self, width: int, side: str) -> None:
-        if self.num_heads is not None and width % self.num_heads:
-            raise UserError(
-                "head.num_heads",
-                self.num_heads,
-                expected=f"a divisor of {side}'s width, {width}",
-                fix="a count that divides both widths, or None to keep the heads they have",
-            )
-
-    def _refuse_heads(self, ours: int, theirs: int) -> None:
-        raise UserError(
-            "backbone.last_block_heads",
-            ours,
-            expected=f"the head count of the teacher's block {self.teacher_layer}, {theirs}",
-            fix=f"backbone.last_block_heads={theirs}, or head.num_heads to regroup both",
-        )
-
-    @staticmethod
-    def _refuse_tokens(ours: str, theirs: str) -> None:
-        raise UserError(
-            "backbone.with_cls_token",
-            ours,
-            expected=f"tokens as the teacher's: {theirs}",
-            fix="give both a CLS token or neither",
-        )
 
     @staticmethod
     def _refuse_dropped() -> None:

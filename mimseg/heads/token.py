@@ -1,4 +1,4 @@
-"""What heads share that read the student's token at each position."""
+"""Reads the student's token at each position."""
 
 from __future__ import annotations
 

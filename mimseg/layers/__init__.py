@@ -1,1 +1,1 @@
-"""Transformer parts that student and decoders share, so that there is one block, not two."""
+"""Holds the transformer parts that student and decoders share."""

@@ -1,4 +1,4 @@
-"""The transformer block of the student and of the decoders."""
+"""Defines the transformer block of the student and of the decoders."""
 
 from __future__ import annotations
 
@@ -162,15 +162,15 @@ class TransformerBlock(nn.Module):
         Args:
             bias: added to the attention scores.
             grid: (h, w) of the tokens, for windows and decomposed relative positions. Windows that
-                reach over the border are filled up with zeros after the norm, as in ViTDet; what
-                stands there takes part as keys and values of the projections' biases.
+                reach over the border are padded with zeros after the norm, as in ViTDet; the
+                padding takes part as keys and values of the projections' biases.
         """
         return self.forward_tapped(x, bias, grid)[0]
 
     def forward_tapped(
         self, x: Tensor, bias: Tensor | None = None, grid: tuple[int, int] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Like `forward`, with this block's query, key and value beside the output."""
+        """Like `forward`, with this block's query, key and value after the output."""
         normed = self.ln1(x)
         inside = (self.window, self.window) if self.window else grid
         if self.window:

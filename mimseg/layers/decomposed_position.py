@@ -1,4 +1,4 @@
-"""Decomposed relative positions: a row term and a column term that depend on the query.
+"""Attends with decomposed relative positions: a row and a column term that depend on the query.
 
 MViTv2 (arXiv 2112.01526, section 4.1), as ViTDet uses them:
 score(i, j) = q_i k_j / sqrt(d) + q_i R_h[y_i - y_j] + q_i R_w[x_i - x_j].

@@ -1,4 +1,4 @@
-"""Stochastic depth."""
+"""Drops residual branches while training."""
 
 from __future__ import annotations
 

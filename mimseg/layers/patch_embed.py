@@ -1,4 +1,4 @@
-"""Images to patch tokens."""
+"""Turns images into patch tokens."""
 
 from __future__ import annotations
 

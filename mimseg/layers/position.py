@@ -1,4 +1,4 @@
-"""Absolute position embeddings: the fixed sine-cosine table and resizing."""
+"""Makes and resizes absolute position embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relative position bias of attention (BEiT, arXiv 2106.08254, appendix; T5)."""
+"""Makes and resizes relative position biases (BEiT, arXiv 2106.08254, appendix; T5)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def relative_position_index(grid: tuple[int, int], with_cls: bool) -> Tensor:
 
     Args:
         grid: (h, w) in patches.
-        with_cls: whether the CLS token stands first.
+        with_cls: whether the CLS token comes first.
 
     Returns:
         ([1 +] L, [1 +] L), long. A table has its offset rows first, by (dy, dx) of query minus key,
@@ -74,7 +74,7 @@ def resize_relative_table(
 def geometric_offsets(old: int, new: int) -> list[float]:
     """Where BEiT's code puts `old` offsets on the axis of `new` ones, both odd.
 
-    The gaps from the centre outwards grow by a factor q, found by bisection in [1.01, 1.5] so that
+    The gaps from the center outwards grow by a factor q, found by bisection in [1.01, 1.5] so that
     the ends meet. Where no q does (a much smaller source, or shrinking), the ends do not meet.
     """
     low, high, q = 1.01, 1.5, 1.01
@@ -95,11 +95,11 @@ def _geometric_matrix(old: int, new: int) -> Tensor:
     from scipy.interpolate import make_interp_spline  # slow to import, and only loading needs it
 
     places = np.array(geometric_offsets(old, new))
-    wanted = np.arange(-(new // 2), new // 2 + 1).clip(places[0], places[-1])
+    offsets = np.arange(-(new // 2), new // 2 + 1).clip(places[0], places[-1])
     if old < 4:  # too few points for a cubic
-        matrix = [np.interp(wanted, places, row) for row in np.eye(old)]
+        matrix = [np.interp(offsets, places, row) for row in np.eye(old)]
         return torch.tensor(np.array(matrix).T)
-    return torch.from_numpy(make_interp_spline(places, np.eye(old), k=3)(wanted))
+    return torch.from_numpy(make_interp_spline(places, np.eye(old), k=3)(offsets))
 
 
 class RelativePositionTable(nn.Module):

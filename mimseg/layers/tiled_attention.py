@@ -1,4 +1,4 @@
-"""Attention with row and column terms, for training on a CPU."""
+"""Computes attention with row and column terms, for training on a CPU."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ class TiledAttention(torch.autograd.Function):
         Returns:
             (N, L, d).
         """
-        out, kept = torch.empty_like(v), []
+        out, held = torch.empty_like(v), []
         for tile in _tiles(q):
             weights = _weights(q, k, rows, columns, tile)
             out[tile] = weights @ v[tile[0]]
             if keep:
-                kept.append(weights)
-        ctx.save_for_backward(q, k, v, rows, columns, *kept)
+                held.append(weights)
+        ctx.save_for_backward(q, k, v, rows, columns, *held)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, L, d) -> gradients of the five tensors."""
-        q, k, v, rows, columns, *kept = ctx.saved_tensors
+        q, k, v, rows, columns, *held = ctx.saved_tensors
         grad_q, grad_rows, grad_columns = (torch.empty_like(x) for x in (q, rows, columns))
         grad_k, grad_v = torch.zeros_like(k), torch.zeros_like(v)
         for number, tile in enumerate(_tiles(q)):
-            heads, own = tile[0], grad[tile]
-            weights = kept[number] if kept else _weights(q, k, rows, columns, tile)
-            grad_v[heads] += weights.mT @ own
-            scores = own @ v[heads].mT
+            heads, part = tile[0], grad[tile]
+            weights = held[number] if held else _weights(q, k, rows, columns, tile)
+            grad_v[heads] += weights.mT @ part
+            scores = part @ v[heads].mT
             scores = torch._softmax_backward_data(scores, weights, -1, scores.dtype)
             grad_q[tile] = scores @ k[heads]
             grad_k[heads] += scores.mT @ q[tile]

@@ -1,8 +1,9 @@
-"""From masks to the patches that stay."""
+"""Selects the visible patches of masks."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -20,3 +21,21 @@ def visible_indices(mask: Tensor, num_masked: int | None = None) -> Tensor:
             raise ValueError("mask_mode = 'drop' needs masks with equal counts; use 'token'")
     order = mask.to(torch.uint8).argsort(dim=1, stable=True)
     return order[:, : mask.shape[1] - num_masked]
+
+
+def visible_bias(bias: Tensor | None, visible: Tensor | None, with_cls: bool) -> Tensor | None:
+    """An attention bias among visible tokens.
+
+    Args:
+        bias: (heads, [1 +] L, [1 +] L) among all tokens, or None.
+        visible: (N, K) indices of the visible patches; None where no patch was dropped.
+        with_cls: whether the CLS token comes first.
+
+    Returns:
+        (N, heads, [1 +] K, [1 +] K), or `bias` where no patch was dropped.
+    """
+    if bias is None or visible is None:
+        return bias
+    if with_cls:
+        visible = F.pad(visible + 1, (1, 0))
+    return bias[:, visible[:, :, None], visible[:, None, :]].transpose(0, 1)

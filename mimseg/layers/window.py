@@ -1,8 +1,11 @@
-"""Windows of a map of tokens (ViTDet, arXiv 2203.16527, section 3)."""
+"""Cuts maps of tokens into windows (ViTDet, arXiv 2203.16527, section 3)."""
 
 from __future__ import annotations
 
+import logging
+
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor
 
 
@@ -34,3 +37,13 @@ def from_windows(windows: Tensor, grid: tuple[int, int], size: int) -> Tensor:
     x = windows.reshape(-1, rows, columns, size, size, c).transpose(2, 3)
     x = x.reshape(-1, rows * size, columns * size, c)[:, : grid[0], : grid[1]]
     return x.reshape(x.shape[0], grid[0] * grid[1], c)
+
+
+def report_padding(size: int, grid: tuple[int, int]) -> None:
+    """Warn of an image of (h, w) patches that is smaller than a window of that side."""
+    print_log(
+        f"backbone.window_size = {size}: an image of {grid[0]}x{grid[1]} patches is smaller than a "
+        f"window and is padded with zeros to one; use larger images, or window_size={min(grid)}",
+        "current",
+        logging.WARNING,
+    )

@@ -1,1 +1,1 @@
-"""Losses: one value a position, in float32."""
+"""Compares predictions with targets: one value per position, in float32."""

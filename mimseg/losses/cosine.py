@@ -1,16 +1,16 @@
-"""Cosine distance."""
+"""Measures cosine distance."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from mimseg.losses.per_position import per_position
+from mimseg.losses.base import Loss, per_position
 from mimseg.registry import MODELS
 
 
 @MODELS.register_module()
-class CosineLoss(nn.Module):
+class CosineLoss(Loss):
     """scale * (1 - cosine of prediction and target over the channels).
 
     Scale 1 is the loss of MVP (arXiv 2203.05175) and of dBOT with a CLIP teacher. Scale 2 is

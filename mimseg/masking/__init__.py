@@ -1,1 +1,1 @@
-"""Masks for a whole batch, made on the device, reproducible from a seed."""
+"""Makes masks for a whole batch, on the device, reproducible from a seed."""

@@ -1,4 +1,4 @@
-"""Masks guided by a teacher's attention."""
+"""Draws masks guided by a teacher's attention."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AttentionMasking(RatioMasking):
     Args:
         ratio: share of masked patches; L - floor(L * (1 - ratio)) of L are masked, as in MAE.
         teacher: name of the teacher; "teacher" is that of the flat config keys.
-        num_masks: M, masks an image, from the same attention.
+        num_masks: M, masks per image, from the same attention.
         seed: fixes the masks.
 
     Raises:
@@ -51,22 +51,22 @@ class AttentionMasking(RatioMasking):
         generator: torch.Generator,
         teachers: dict[str, TeacherOutput],
     ) -> Tensor:
-        given = teachers.get(self.teacher)
-        if given is None or given.attention is None:
+        output = teachers.get(self.teacher)
+        if output is None or output.attention is None:
             raise UserError(
                 "masking.teacher",
                 self.teacher,
                 expected="a teacher that gives its CLS token's attention",
                 fix="name a transformer with a CLS token, or use mimseg.RandomMasking",
             )
-        if given.grid != tuple(grid):
+        if output.grid != tuple(grid):
             raise UserError(
                 "masking.teacher",
-                f"{self.teacher}, grid {given.grid}",
+                f"{self.teacher}, grid {output.grid}",
                 expected=f"the student's grid {tuple(grid)}",
                 fix="give the teacher another input_size, or another patch size",
             )
-        attention = given.attention.float()
+        attention = output.attention.float()
         attention = attention.repeat_interleave(count // attention.shape[0], dim=0)
         exponential = torch.empty_like(attention).exponential_(generator=generator)
         smallest = torch.finfo(torch.float32).tiny  # a patch without attention comes last

@@ -1,4 +1,4 @@
-"""What every mask generator offers to the algorithm."""
+"""Defines what every mask generator offers to the algorithm."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import torch
 from mmengine.dist import get_rank
 from torch import Tensor, nn
 
-from mimseg.errors import UserError
+from mimseg.errors import require_at_least
 from mimseg.outputs import Needs, TeacherOutput
 
 
 class Masking(nn.Module):
     """Base of the mask generators; subclasses implement `draw`.
 
-    The random numbers come from a generator of their own, seeded anew each step from (seed, rank,
-    step). Seed and step are buffers: they are saved, so a resumed run draws the same masks as one
-    that went on. A CPU and a GPU draw differently from one seed.
+    The random numbers come from a separate generator, seeded at each step with (seed, rank, step).
+    Seed and step are buffers: they are saved, so a resumed run draws the same masks as one that was
+    not interrupted. A CPU and a GPU draw differently from one seed.
 
     Args:
-        num_masks: M, masks an image.
-        seed: fixes the masks; None draws a seed when weights are initialised.
+        num_masks: M, masks per image.
+        seed: fixes the masks; None draws a seed when weights are initialized.
 
     Attributes:
         teacher: the teacher whose output the masks are drawn from, for those that need one.
@@ -29,12 +29,11 @@ class Masking(nn.Module):
 
     def __init__(self, num_masks: int = 1, seed: int | None = None) -> None:
         super().__init__()
-        if num_masks < 1:
-            raise UserError("masking.num_masks", num_masks, expected="a whole number from 1")
+        require_at_least("masking.num_masks", num_masks, 1)
         self.num_masks, self.fixed_seed = num_masks, seed
         self.register_buffer("seed", torch.tensor(seed or 0, dtype=torch.int64))
         self.register_buffer("step", torch.tensor(0, dtype=torch.int64))
-        self._host_step: int | None = None  # spares a device synchronisation a step
+        self._host_step: int | None = None  # spares a device synchronization per step
         self._register_load_state_dict_pre_hook(self._forget_step)
 
     def _forget_step(self, *_: object) -> None:
@@ -54,11 +53,11 @@ class Masking(nn.Module):
 
     @property
     def needs(self) -> Needs:
-        """What the generator wants from its teacher."""
+        """What the generator needs from its teacher."""
         return Needs()
 
     def num_masked(self, grid: tuple[int, int]) -> int | None:
-        """Masked patches a mask, where every mask has the same number; else None."""
+        """Masked patches per mask, where every mask has the same number; else None."""
         return None
 
     def forward(
@@ -89,7 +88,7 @@ class Masking(nn.Module):
 
 
 def _mix(*numbers: int) -> int:
-    """One well spread 63-bit number from several (splitmix64's finaliser)."""
+    """One well spread 63-bit number from several (splitmix64's finalizer)."""
     mixed = 0
     for number in numbers:
         mixed = (mixed ^ number) + 0x9E3779B97F4A7C15 & (1 << 64) - 1

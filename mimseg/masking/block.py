@@ -1,4 +1,4 @@
-"""Block-wise masks with an exact count."""
+"""Draws block-wise masks with an exact count."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimseg.errors import UserError
+from mimseg.errors import UserError, require_at_least
 from mimseg.masking.ratio import RatioMasking, highest
 from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
 
 ATTEMPTS = 10  # rectangles tried for a block, as in BEiT
-BLOCKS = 32  # blocks a mask at most, where they are of any size: see `draw`
+BLOCKS = 32  # blocks per mask at most, where they are of any size: see `draw`
 FULL_GRID = 14 * 14  # the grid that BEiT's min_patches is for
 
 
@@ -36,7 +36,7 @@ class BlockMasking(RatioMasking):
         scale_min_patches: on grids under 14x14, reduce min_patches in proportion to L, to 1 at
             least, so that a small grid still gets several blocks (our choice). False takes
             `min_patches` as it is, as BEiT does.
-        num_masks: M, masks an image.
+        num_masks: M, masks per image.
         seed: fixes the masks.
 
     Raises:
@@ -54,14 +54,9 @@ class BlockMasking(RatioMasking):
         seed: int | None = None,
     ) -> None:
         super().__init__(ratio, num_masks, seed)
-        if min_patches < 1:
-            raise UserError(
-                "masking.min_patches", min_patches, expected="a number of patches, 1 or more"
-            )
-        if max_patches is not None and max_patches < 1:
-            raise UserError(
-                "masking.max_patches", max_patches, expected="1 or more, or None for no limit"
-            )
+        require_at_least("masking.min_patches", min_patches, 1)
+        if max_patches is not None:
+            require_at_least("masking.max_patches", max_patches, 1, fix="None for no limit")
         if len(aspect) != 2 or not 0 < aspect[0] <= aspect[1]:
             raise UserError("masking.aspect", aspect, expected="(smallest, largest), both above 0")
         self.min_patches, self.max_patches, self.aspect = min_patches, max_patches, tuple(aspect)
@@ -137,8 +132,8 @@ class BlockMasking(RatioMasking):
         new = height * width - (at[:, 0] + at[:, 1] - at[:, 2] - at[:, 3])
         new = new * (new <= most)
         choice = (new > 0).to(torch.uint8).argmax(1, keepdim=True)  # the first of the equal ones
-        found = torch.stack([top, leftmost, height, width, new], 1)
-        found = found.gather(2, choice[:, None].expand(-1, 5, -1))
-        top, leftmost, height, width, new = found.unbind(1)
+        rectangles = torch.stack([top, leftmost, height, width, new], 1)
+        chosen = rectangles.gather(2, choice[:, None].expand(-1, 5, -1))
+        top, leftmost, height, width, new = chosen.unbind(1)
         height = height * (new > 0)
         return *(v[..., None] for v in (top, leftmost, height, width)), new[:, 0]

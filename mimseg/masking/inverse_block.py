@@ -1,4 +1,4 @@
-"""Masks that leave blocks of patches visible."""
+"""Draws masks that leave blocks of patches visible."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimseg.errors import UserError
+from mimseg.errors import UserError, require_at_least
 from mimseg.masking.ratio import RatioMasking, highest
 from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
@@ -16,7 +16,7 @@ from mimseg.registry import MODELS
 class InverseBlockMasking(RatioMasking):
     """Keep square blocks of patches visible and mask the rest (data2vec 2.0, arXiv 2212.07525).
 
-    L * (1 - ratio + adjust) / block^2 centres are drawn without replacement, and the square around
+    L * (1 - ratio + adjust) / block^2 centers are drawn without replacement, and the square around
     each, cut at the border, is kept. Squares overlap, so single patches, at random, are then
     masked or unmasked until the count is exact.
 
@@ -25,7 +25,7 @@ class InverseBlockMasking(RatioMasking):
         block: side of a visible square, in patches.
         adjust: share of patches that is drawn beyond 1 - ratio, to make up for the overlap. The
             defaults of the three are data2vec 2.0's for images, from memory.
-        num_masks: M, masks an image.
+        num_masks: M, masks per image.
         seed: fixes the masks.
 
     Raises:
@@ -41,14 +41,13 @@ class InverseBlockMasking(RatioMasking):
         seed: int | None = None,
     ) -> None:
         super().__init__(ratio, num_masks, seed)
-        if block < 1:
-            raise UserError("masking.block", block, expected="a side of 1 patch or more")
+        require_at_least("masking.block", block, 1)
         if not 0 <= adjust <= ratio:
             raise UserError("masking.adjust", adjust, expected=f"0 to the ratio, {ratio}")
         self.block, self.adjust = block, adjust
 
-    def num_centres(self, grid: tuple[int, int]) -> int:
-        """Squares a mask, at least one."""
+    def num_centers(self, grid: tuple[int, int]) -> int:
+        """Squares per mask, at least one."""
         length = grid[0] * grid[1]
         return max(1, int(length * (1 - self.ratio + self.adjust) / self.block**2))
 
@@ -62,8 +61,8 @@ class InverseBlockMasking(RatioMasking):
         visible = grid[0] * grid[1] - self.num_masked(grid)
         size = (2, count, grid[0] * grid[1])
         place, noise = torch.rand(size, generator=generator, device=generator.device)
-        centres = highest(place, self.num_centres(grid)).view(count, 1, *grid).float()
+        centers = highest(place, self.num_centers(grid)).view(count, 1, *grid).float()
         before = (self.block - 1) // 2
         after = self.block - 1 - before
-        squares = F.max_pool2d(F.pad(centres, (after, before, after, before)), self.block, stride=1)
+        squares = F.max_pool2d(F.pad(centers, (after, before, after, before)), self.block, stride=1)
         return ~highest(squares.flatten(1) + noise, visible)

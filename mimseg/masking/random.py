@@ -1,11 +1,11 @@
-"""Uniformly random masks."""
+"""Draws uniformly random masks."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from mimseg.errors import UserError
+from mimseg.errors import UserError, require_at_least
 from mimseg.masking.ratio import RatioMasking, highest
 from mimseg.outputs import TeacherOutput
 from mimseg.registry import MODELS
@@ -17,7 +17,7 @@ class RandomMasking(RatioMasking):
 
     Args:
         ratio: share of masked patches; L - floor(L * (1 - ratio)) of L are masked, as in MAE.
-        num_masks: M, masks an image.
+        num_masks: M, masks per image.
         seed: fixes the masks.
         unit: side, in patches, of the squares that are masked as a whole: 2 masks squares of 32 px
             where a patch has 16 (SimMIM, arXiv 2111.09886, section 3.2). The count is that of
@@ -36,8 +36,7 @@ class RandomMasking(RatioMasking):
         unit: int = 1,
     ) -> None:
         super().__init__(ratio, num_masks, seed)
-        if unit < 1:
-            raise UserError("masking.unit", unit, expected="a number of patches of 1 or more")
+        require_at_least("masking.unit", unit, 1)
         self.unit = unit
 
     def num_masked(self, grid: tuple[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""What the generators that mask a fixed share of the patches have in common."""
+"""Counts the masked patches of generators that mask a fixed share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RatioMasking(Masking):
     Args:
         ratio: share of masked patches; L - floor(L * (1 - ratio)) of L are masked, as in MAE
             (arXiv 2111.06377), unless the subclass counts otherwise.
-        num_masks: M, masks an image.
+        num_masks: M, masks per image.
         seed: fixes the masks.
 
     Raises:
@@ -39,7 +39,7 @@ class RatioMasking(Masking):
         return length - int(visible + 1e-6)  # 400 * (1 - 0.8) is 79.99999999999999
 
     def num_masked(self, grid: tuple[int, int]) -> int:
-        """Masked patches a mask, the same for every mask."""
+        """Masked patches per mask, the same for every mask."""
         return self.checked_share(grid[0] * grid[1], grid)
 
     def checked_share(self, length: int, grid: tuple[int, int]) -> int:

@@ -1,1 +1,1 @@
-"""Normalizations: from a teacher's tokens to targets, without learned parameters."""
+"""Turns a teacher's tokens into targets, without learned parameters."""

@@ -1,4 +1,4 @@
-"""Rotations that give every dimension the same variance."""
+"""Builds rotations that give every dimension the same variance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every normalization offers to the algorithm."""
+"""Defines what every normalization offers to the algorithm."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mimseg.errors import UserError
+from mimseg.layers.relations import TokenRelations
 from mimseg.outputs import Needs, TeacherOutput
 
 
 class Normalization(nn.Module):
     """Base of the normalizations; subclasses implement `normalize`.
 
-    Several layers are normalised one by one and then averaged (data2vec, arXiv 2202.03555,
+    Several layers are normalized one by one and then averaged (data2vec, arXiv 2202.03555,
     section 3.3).
 
     Args:
         layers: the teacher's blocks that make up the target; negative ones count from the end.
+
+    Attributes:
+        may_lack_layers: whether there may be none.
+        plain: whether it leaves the teacher's tokens as they are. A head that predicts something
+            else then gets its default (`Head.default_normalization`).
+        relations: the relations that the target consists of; None for tokens or ids.
     """
+
+    may_lack_layers = False
+    plain = False
+    relations: TokenRelations | None = None
 
     def __init__(self, layers: Sequence[int] = (-1,)) -> None:
         super().__init__()
@@ -27,8 +38,6 @@ class Normalization(nn.Module):
             raise UserError(
                 "normalization.layers", self.layers, expected="at least one block", fix="(-1,)"
             )
-
-    may_lack_layers = False
 
     @property
     def needs(self) -> Needs:

@@ -1,4 +1,4 @@
-"""Batch statistics."""
+"""Normalizes by batch statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unit length."""
+"""Normalizes to unit length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets as the teacher gives them."""
+"""Leaves targets as the teacher gives them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from mimseg.errors import UserError
 from mimseg.normalizations.base import Normalization
 from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
@@ -21,15 +22,25 @@ class NoNormalization(Normalization):
         ids: hand on a tokenizer's ids instead of tokens.
     """
 
-    may_lack_layers = True  # ids and relations are no tokens
+    may_lack_layers = True  # ids are no tokens
 
     def __init__(self, layers: Sequence[int] = (-1,), ids: bool = False) -> None:
         super().__init__(() if ids else layers)
         self.ids = ids
 
     @property
+    def plain(self) -> bool:
+        """True for tokens, False for ids."""
+        return not self.ids
+
+    @property
     def needs(self) -> Needs:
         return Needs(layers=frozenset(self.layers), ids=self.ids)
+
+    def bind(self, width: int) -> None:
+        """Raise UserError where there is no target; a head may have put its default instead."""
+        if not self.layers and not self.ids:
+            raise UserError("normalization.layers", (), expected="at least one block", fix="(-1,)")
 
     def forward(self, teacher: TeacherOutput) -> Tensor:
         """Tokens (B, 1 + L, D) in float32, or ids (B, 1 + L) with -1 for the CLS token."""

@@ -1,4 +1,4 @@
-"""PHI-S: isotropic standardisation."""
+"""Normalizes every dimension to the same variance (PHI-S)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mimseg.registry import MODELS
 
 @MODELS.register_module()
 class PHISNormalization(Normalization):
-    """PCA-Hadamard isotropic standardisation (PHI-S, arXiv 2410.01680).
+    """PCA-Hadamard isotropic standardization (PHI-S, arXiv 2410.01680).
 
-    Targets are centred, turned by the covariance's eigenvectors and a Hadamard matrix, so that
+    Targets are centered, turned by the covariance's eigenvectors and a Hadamard matrix, so that
     every dimension has the same variance, and divided by one number, so that this variance is 1.
     The errors of several teachers then weigh alike, in every direction.
 
     Mean and covariance are estimated from the patch tokens of the first training batches of all
-    ranks, in float64, then frozen. Ours: until then the estimates so far centre and scale, and
+    ranks, in float64, then frozen. Ours: until then the estimates so far center and scale, and
     nothing is turned (eigenvectors of a growing sample would turn the targets at every step); the
     CLS token goes through the same map; before the first training batch the tokens are unchanged.
 

@@ -1,4 +1,4 @@
-"""Statistics over the batches of all ranks."""
+"""Averages over the batches of all ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Softmax with temperature and centring."""
+"""Turns tokens into distributions, with temperature and centering."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mimseg.registry import MODELS
 
 @MODELS.register_module()
 class SoftmaxNormalization(Normalization):
-    """softmax((x - centre) / temperature) over the channels of each token.
+    """softmax((x - center) / temperature) over the channels of each token.
 
-    The centre is DINO's (arXiv 2104.14294, section 3.1): a running mean of the teacher's outputs,
-    0 at first, moved by each training batch of all ranks after that batch was normalised. The CLS
-    tokens have a centre of their own, as in iBOT (arXiv 2111.07832), and so has each layer.
+    The center is DINO's (arXiv 2104.14294, section 3.1): a running mean of the teacher's outputs,
+    0 at first, moved by each training batch of all ranks after that batch was normalized. The CLS
+    tokens have a center of their own, as in iBOT (arXiv 2111.07832), and so has each layer.
 
     Args:
         temperature: sharpens below 1.
-        center_momentum: share of the old centre that stays at a step, such as 0.9; None for no
-            centre.
+        center_momentum: share of the old center that stays at a step, such as 0.9; None for no
+            center.
         layers: the teacher's blocks that make up the target; distributions are averaged.
     """
 
@@ -59,8 +59,8 @@ class SoftmaxNormalization(Normalization):
         sequences = [teacher.sequence(layer).float() for layer in self.layers]
         total = 0.0
         for tokens, (cls, patches) in zip(sequences, self.center, strict=True):
-            centred = torch.cat([tokens[:, :1] - cls, tokens[:, 1:] - patches], dim=1)
-            total = total + self.normalize(centred)
+            centered = torch.cat([tokens[:, :1] - cls, tokens[:, 1:] - patches], dim=1)
+            total = total + self.normalize(centered)
         if self.training:
             self._move(sequences)
         return total / len(sequences)

@@ -1,4 +1,4 @@
-"""LayerNorm without parameters over each token's channels."""
+"""Normalizes each token's channels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TokenLayerNorm(Normalization):
         unbiased: divide the variance by D - 1, as MAE's per-patch pixels (arXiv 2111.06377,
             section 4.1) and dBOT's code do; False is LayerNorm's own biased variance.
         eps: added to the variance, under the root.
-        final: normalise the average over the layers once more (data2vec, arXiv 2202.03555).
+        final: normalize the average over the layers once more (data2vec, arXiv 2202.03555).
     """
 
     def __init__(

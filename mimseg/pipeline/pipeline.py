@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from mimseg.errors import UserError
 from mimseg.pipeline.places import Places
 from mimseg.pipeline.process import Running, failure, make_folder, share_of_cores, start
-from mimseg.pipeline.progress import Estimator, budget, clock, fraction, tails
+from mimseg.pipeline.progress import Estimator, budget, fraction, tails
 from mimseg.pipeline.step import (
     Step,
     StepState,
@@ -21,6 +21,7 @@ from mimseg.pipeline.step import (
     load_config,
     what_changed,
 )
+from mimseg.progress import clock, progress_line
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -222,8 +223,8 @@ class Pipeline:
         self._say(line, passing=True)
 
     def _line(self, name: str, what: str) -> str:
-        eta = f", ETA {clock(self.eta())}" if len(self.prints) < len(self.steps) else ""
-        return f"[{len(self.prints)}/{len(self.steps)}] {name} {what}{eta}"
+        done, total = len(self.prints), len(self.steps)
+        return progress_line(f"{name} {what}", self.eta() if done < total else None, done, total)
 
     def _say(self, line: str, passing: bool = False) -> None:
         """Print a line; on a terminal, a passing one is overwritten by the next."""

@@ -1,4 +1,4 @@
-"""How far a pipeline is and how long it still takes."""
+"""Estimates how far a pipeline is and how long it still takes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from typing import Any
 
 from mimseg.pipeline.scalars import last_position, scalar_files
 from mimseg.pipeline.step import Step, load_config
+from mimseg.progress import clock as clock
 
 FIRST_GUESS = 60.0  # seconds of a kind that nobody knows anything about
-
-
-def clock(seconds: float) -> str:
-    """02:13, or 1:02:13 from an hour on."""
-    total = max(0, round(seconds))
-    minutes, seconds = divmod(total, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
 
 
 def budget(step: Step, root: Path) -> dict[str, dict[str, float]]:

@@ -6,12 +6,13 @@ that a config says about itself in words is read.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+
+from mimseg.registry import find_default
 
 _SUFFIX = re.compile(r"(Teacher|Normalization|Head|Loss|Masking)$")
 _WORD = re.compile(r"[A-Z]+\d+(?=[A-Z]|$)|[A-Z]+(?=[A-Z][a-z])|[A-Z][a-z]+|[A-Z]+|[a-z]+|\d+")
@@ -31,14 +32,7 @@ class Settings:
         self.built, self.given = built, given
 
     def __getitem__(self, name: str) -> Any:
-        if name in self.given:
-            return self.given[name]
-        for parent in type(self.built).__mro__:
-            init = parent.__dict__.get("__init__")
-            found = inspect.signature(init).parameters.get(name) if init else None
-            if found is not None and found.default is not inspect.Parameter.empty:
-                return found.default
-        return None
+        return self.given[name] if name in self.given else find_default(type(self.built), name)
 
 
 def words(kind: type) -> str:
@@ -100,8 +94,15 @@ def _softmax(s: Settings) -> str:
     return f"softmax at {s['temperature']:g}{centred}{_layers(s)}"
 
 
-def _relation(s: Settings) -> str:
-    return f"relations {' '.join(s['relations'])} (teacher's block {s['teacher_layer']})"
+def _relations(s: Settings) -> str:
+    block = s.given.get("layer")
+    text = f"relations {' '.join(s.built.relations.pairs)}"
+    return text if block is None else f"{text}, block {block}"
+
+
+def _relation_head(s: Settings) -> str:
+    block = s["teacher_layer"]
+    return "relations" if block is None else f"relations (teacher's block {block})"
 
 
 def _decoder(s: Settings) -> str:
@@ -155,7 +156,8 @@ PHRASES: dict[str, Callable[[Settings], str]] = {
     "SoftmaxNormalization": _softmax,
     "PHISNormalization": lambda s: "PHI-S" + _layers(s),
     "L2Normalization": lambda s: "unit length" + _layers(s),
-    "RelationHead": _relation,
+    "Relations": _relations,
+    "RelationHead": _relation_head,
     "DecoderHead": _decoder,
     "CrossAttentionDecoderHead": _cross_decoder,
     "PatchAggregationHead": _aggregation,

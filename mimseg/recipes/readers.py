@@ -21,13 +21,13 @@ class DataConfig:
     Args:
         path: relative to the repository, "configs/..." .
         data_root: where its data lies unless it is told otherwise.
-        labelled: False for pretraining on a folder of images.
+        labeled: False for pretraining on a folder of images.
         size: the side of the student's view in pixels; None without one.
     """
 
     path: str
     data_root: str
-    labelled: bool
+    labeled: bool
     size: int | None
 
 
@@ -40,8 +40,8 @@ def find_configs(folder: Path = CONFIGS) -> tuple[DataConfig, ...]:
         _read(path, values)
         if isinstance(values.get("data_root"), str):
             name = path.relative_to(folder.parent).as_posix()
-            labelled = values.get("with_label", True) is not False
-            found.append(DataConfig(name, values["data_root"], labelled, values.get("student")))
+            labeled = values.get("with_label", True) is not False
+            found.append(DataConfig(name, values["data_root"], labeled, values.get("student")))
     return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""A small size, and how numbers of a full-size config map into it."""
+"""Maps numbers of a full-size config to a small size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mimseg.errors import UserError
 
 @dataclass(frozen=True)
 class Size:
-    """What every network of a shrunken config is brought to.
+    """What every network of a small config is brought to.
 
     Args:
         width: channels of a token; a multiple of 4, for sine-cosine positions.
@@ -78,6 +78,33 @@ class Size:
         """Several of them, each once."""
         return tuple(dict.fromkeys(self.layer(index, depth) for index in indices))
 
+    def taps(self, indices: Iterable[int], depth: int) -> tuple[int, ...]:
+        """As many blocks as `indices` has, in their order: a neck counts on their number.
+
+        Raises:
+            UserError: more of them than there are blocks.
+        """
+        indices = tuple(indices)
+        if len(indices) > self.depth:
+            raise UserError(
+                "backbone.out_indices", indices, expected=f"at most {self.depth} blocks to rehearse"
+            )
+        small = tuple(self.layer(index, depth) for index in indices)
+        if len({place % self.depth for place in small}) == len(small):
+            return small
+        return tuple(range(self.depth - len(small), self.depth))
+
+    def channels(self, count: int, width: int) -> int:
+        """Channels of what follows a student: its own width, or an eighth in steps of 8 from 16.
+
+        It depends on the count alone, so that parts with equal channels keep them equal.
+
+        Args:
+            count: what a full-size part has.
+            width: the full-size student's width.
+        """
+        return self.width if count == width else min(count, max(16, count // 64 * 8))
+
     def patch(self, old: int, student: int) -> int:
-        """A teacher's patch that stands to ours as `old` stood to the student's old one."""
+        """A teacher's patch, in the proportion that `old` has to the student's patch."""
         return max(1, round(old * self.patch_size / student))

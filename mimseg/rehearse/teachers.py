@@ -1,4 +1,4 @@
-"""Small teachers: a rule for each kind, found by the class and its parents."""
+"""Makes a teacher's config small: a rule for each kind, found by the class and its parents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from mimseg.registry import MODELS
+from mimseg.errors import UserError
+from mimseg.registry import MODELS, find_parameter
 from mimseg.rehearse.size import Size
 from mimseg.rehearse.vit import Student, shrink_vit
 
@@ -16,46 +17,55 @@ VOCABULARY = 64  # of a small tokenizer
 
 
 @dataclass(frozen=True)
-class Shrunk:
-    """What shrinking a teacher made.
+class SmallTeacher:
+    """What a small teacher is like.
 
     Args:
-        side: of the images that it sees now.
-        depth: blocks that it had; 0 where blocks mean nothing.
+        side: of the images that it sees, in pixels.
+        depth: blocks that the full-size one has; 0 where blocks mean nothing.
     """
 
     side: int
     depth: int = 0
 
 
-def shrink_teacher(cfg: dict, size: Size, student: Student, handed: bool = False) -> Shrunk:
+def shrink_teacher(cfg: dict, size: Size, student: Student, handed: bool = False) -> SmallTeacher:
     """Make a teacher's config small, in place: the same class, random weights, a matching grid.
+
+    A class that has none of ours among its parents says how by a static method of its own,
+    `small_form(cfg, size, student) -> SmallTeacher`, which does the same.
 
     Args:
         cfg: the teacher's config.
         size: the small size.
-        student: what the student was.
+        student: what the full-size student was.
         handed: whether it is the student of an earlier stage, and so of our patch size.
+
+    Raises:
+        UserError: no registry knows the type, or its class has no small form.
     """
     kind = MODELS.get(cfg["type"])
+    small_form = getattr(kind, "small_form", None)
+    if small_form is not None:
+        return small_form(cfg, size, student)
     for parent in kind.__mro__ if kind else ():
         if parent.__name__ in RULES:
             return RULES[parent.__name__](cfg, size, student, handed)
-    return Shrunk(size.img_size)
+    raise UserError(
+        "teacher.type",
+        cfg["type"],
+        expected="a registered teacher with a small form",
+        fix="give the class a static method small_form(cfg, size, student), as "
+        "mimseg.rehearse.teachers.shrink_teacher says",
+    )
 
 
 def parameter(cfg: dict, name: str) -> inspect.Parameter | None:
     """The parameter of that name that the config's class, or a parent of it, takes."""
-    kind = MODELS.get(cfg["type"])
-    for parent in kind.__mro__ if kind else ():
-        init = parent.__dict__.get("__init__")
-        found = inspect.signature(init).parameters.get(name) if init else None
-        if found is not None:
-            return found
-    return None
+    return find_parameter(MODELS.get(cfg["type"]), name)
 
 
-def _patches(cfg: dict, size: Size, student: Student, handed: bool) -> Shrunk:
+def _patches(cfg: dict, size: Size, student: Student, handed: bool) -> SmallTeacher:
     """Pixels, and histograms in cells of a patch."""
     if cfg.get("patch_size"):
         cfg["patch_size"] = size.patch(cfg["patch_size"], student.patch_size)
@@ -64,10 +74,10 @@ def _patches(cfg: dict, size: Size, student: Student, handed: bool) -> Shrunk:
         if known is not None:
             old = cfg.get(key, known.default)
             cfg[key] = size.patch(old, student.patch_size) if old else old
-    return Shrunk(size.grid * cfg.get("patch_size", size.patch_size))
+    return SmallTeacher(size.grid * cfg.get("patch_size", size.patch_size))
 
 
-def _vit(cfg: dict, size: Size, student: Student, handed: bool) -> Shrunk:
+def _vit(cfg: dict, size: Size, student: Student, handed: bool) -> SmallTeacher:
     side, depth = size.img_size, student.depth
     if cfg.get("backbone"):
         old = cfg["backbone"].get("patch_size", 16)
@@ -80,10 +90,10 @@ def _vit(cfg: dict, size: Size, student: Student, handed: bool) -> Shrunk:
     if cfg.get("depth") is not None:
         kept = cfg["depth"]
         cfg["depth"], depth = size.blocks(kept, depth), kept
-    return Shrunk(side, depth)
+    return SmallTeacher(side, depth)
 
 
-def _timm(cfg: dict, size: Size, student: Student, handed: bool) -> Shrunk:
+def _timm(cfg: dict, size: Size, student: Student, handed: bool) -> SmallTeacher:
     with torch.device("meta"):
         teacher = MODELS.build(dict(cfg))
     net = teacher.net
@@ -100,17 +110,17 @@ def _timm(cfg: dict, size: Size, student: Student, handed: bool) -> Shrunk:
             patch_size=patch,
             img_size=size.grid * patch,
         )
-        return Shrunk(size.grid * patch, len(net.blocks))
+        return SmallTeacher(size.grid * patch, len(net.blocks))
     stages = 4
     narrow = tuple(size.width * share // 4 for share in (1, 2, 2, 4))
     if {"layers", "channels"} <= known.keys():  # ResNet
         options.update(layers=(1,) * stages, channels=narrow)
     elif {"depths", "dims"} <= known.keys():  # ConvNeXt
         options.update(depths=(1,) * stages, dims=narrow)
-    return Shrunk(size.grid * net.feature_info[teacher._feature]["reduction"])
+    return SmallTeacher(size.grid * net.feature_info[teacher._feature]["reduction"])
 
 
-def _open_clip(cfg: dict, size: Size, student: Student, handed: bool) -> Shrunk:
+def _open_clip(cfg: dict, size: Size, student: Student, handed: bool) -> SmallTeacher:
     import open_clip
 
     model = cfg["model"]
@@ -135,10 +145,10 @@ def _open_clip(cfg: dict, size: Size, student: Student, handed: bool) -> Shrunk:
     cfg["weights"] = "random"
     for key in ("img_size", "trust"):
         cfg.pop(key, None)
-    return Shrunk(size.grid * patch, depth)
+    return SmallTeacher(size.grid * patch, depth)
 
 
-def _tokenizer(cfg: dict, size: Size, student: Student, handed: bool) -> Shrunk:
+def _tokenizer(cfg: dict, size: Size, student: Student, handed: bool) -> SmallTeacher:
     tokenizer = cfg["tokenizer"]
     cfg["weights"] = "random"
     cfg.pop("trust", None)
@@ -153,12 +163,12 @@ def _tokenizer(cfg: dict, size: Size, student: Student, handed: bool) -> Shrunk:
         )
         encoder.update(arch=arch, img_size=size.grid * patch, patch_size=patch)
         tokenizer.update(encoder_config=encoder, num_embed=VOCABULARY, embed_dims=8)
-        return Shrunk(size.grid * patch)
+        return SmallTeacher(size.grid * patch)
     tokenizer.update(n_hid=size.width // 3, n_blk_per_group=1, vocab_size=VOCABULARY)
-    return Shrunk(size.grid * 8)  # DALL-E's own pixels a token
+    return SmallTeacher(size.grid * 8)  # DALL-E's own pixels a token
 
 
-RULES: dict[str, Callable[[dict, Size, Student, bool], Shrunk]] = {
+RULES: dict[str, Callable[[dict, Size, Student, bool], SmallTeacher]] = {
     "PixelTeacher": _patches,
     "HOGTeacher": _patches,
     "ViTTeacher": _vit,

@@ -1,4 +1,4 @@
-"""Small vision transformers of our own."""
+"""Makes the config of a vision transformer small."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from mimseg.rehearse.size import Size
 from mimseg.students.archs import ARCHS
 
+WINDOW = 3  # patches; it divides no small grid, so that windows are padded as they may be
+
 
 @dataclass(frozen=True)
 class Student:
-    """What the full-size student was."""
+    """What the full-size student was; `img_size` is the longer side."""
 
     depth: int
     width: int
@@ -40,8 +42,11 @@ def shrink_vit(backbone: dict, size: Size, patch_size: int, img_size: int) -> St
     backbone.update(img_size=img_size, patch_size=patch_size)
     if backbone.get("last_block_heads"):
         backbone["last_block_heads"] = size.heads(backbone["last_block_heads"])
-    for key in ("out_indices", "global_blocks"):
-        if backbone.get(key):
-            backbone[key] = size.layers(backbone[key], depth)
+    if backbone.get("out_indices"):
+        backbone["out_indices"] = size.taps(backbone["out_indices"], depth)
+    if backbone.get("global_blocks"):
+        backbone["global_blocks"] = size.layers(backbone["global_blocks"], depth)
+    if backbone.get("window_size"):
+        backbone["window_size"] = min(backbone["window_size"], WINDOW)
     backbone.pop("init_cfg", None)
     return old

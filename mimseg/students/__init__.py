@@ -1,1 +1,1 @@
-"""Students: the backbones that are pretrained and carried into dense prediction."""
+"""Holds the backbones that are pretrained and carried into dense prediction."""

@@ -1,4 +1,4 @@
-"""Sizes of the vision transformers that papers name."""
+"""Lists the sizes of the vision transformers that papers name."""
 
 # Widths and depths of arXiv 2010.11929 (B, L, H) and 2012.12877 (T, S); mini is ours, for demos.
 ARCHS = {

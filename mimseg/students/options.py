@@ -1,9 +1,11 @@
-"""What the ViT's options may be, alone and together."""
+"""Checks the ViT's options and spells them out for each block."""
 
 from __future__ import annotations
 
-from mimseg.errors import UserError
-from mimseg.students.archs import ARCHS
+from collections.abc import Sequence
+
+from mimseg.errors import UserError, require_choice
+from mimseg.students.archs import ARCHS, last_of_quarters
 from mimseg.students.weights import SCHEMES
 
 CHOICES = {
@@ -21,7 +23,7 @@ def arch_settings(arch: str | dict) -> dict:
     """The settings that an arch's name stands for, or those given."""
     if not isinstance(arch, str):
         return arch
-    _expect("arch", arch, tuple(ARCHS))
+    require_choice("backbone.arch", arch, ARCHS)
     return ARCHS[arch]
 
 
@@ -36,12 +38,12 @@ def check_options(options: dict, heads: int) -> None:
         UserError: naming the option.
     """
     for key, allowed in CHOICES.items():
-        _expect(key, options[key], allowed)
-    own = options["last_block_heads"]
-    if options["rel_pos_bias"] == "shared" and own not in (None, heads):
+        require_choice(f"backbone.{key}", options[key], allowed)
+    last = options["last_block_heads"]
+    if options["rel_pos_bias"] == "shared" and last not in (None, heads):
         raise UserError(
             "backbone.last_block_heads",
-            own,
+            last,
             expected=f"the other blocks' {heads}, which share one table",
             fix="rel_pos_bias='per_block' or 'none'",
         )
@@ -63,8 +65,26 @@ def check_options(options: dict, heads: int) -> None:
         )
 
 
-def _expect(key: str, value: object, allowed: tuple) -> None:
-    if value not in allowed:
+def drop_path_rates(rate: float, schedule: str, depth: int) -> list[float]:
+    """Each block's rate: "linear" from 0 to `rate`, or "constant" but 0 in the last block."""
+    if schedule == "constant":
+        return [rate * (i < depth - 1) for i in range(depth)]
+    return [rate * i / max(depth - 1, 1) for i in range(depth)]
+
+
+def block_windows(size: int, global_blocks: Sequence[int] | None, depth: int) -> list[int]:
+    """Each block's window, 0 for none.
+
+    Raises:
+        UserError: a global block that is not there.
+    """
+    if not size:
+        return [0] * depth
+    if global_blocks is None:
+        global_blocks = last_of_quarters(depth)
+    whole = {index % depth for index in global_blocks if -depth <= index < depth}
+    if len(whole) != len(set(global_blocks)):
         raise UserError(
-            f"backbone.{key}", value, expected="one of " + ", ".join(map(repr, allowed))
+            "backbone.global_blocks", list(global_blocks), expected=f"blocks 0 to {depth - 1}"
         )
+    return [0 if index in whole else size for index in range(depth)]

@@ -1,4 +1,4 @@
-"""The one vision transformer: student, teacher and dense backbone."""
+"""Defines the vision transformer: student, teacher and dense backbone in one class."""
 
 from __future__ import annotations
 
@@ -8,27 +8,34 @@ from dataclasses import replace
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mimseg.data.transform import ImageLike, Transform
+from mimseg.errors import UserError
+from mimseg.layers.block import TransformerBlock
 from mimseg.layers.patch_embed import PatchEmbed
-from mimseg.layers.position import sincos_position_embedding
-from mimseg.layers.relative_position import RelativePositionTable
-from mimseg.layers.visible import visible_indices
-from mimseg.outputs import Needs, StudentOutput
+from mimseg.layers.position import is_known, resize_position_embedding, sincos_position_embedding
+from mimseg.layers.relative_position import (
+    RelativePositionTable,
+    relative_position_index,
+    resize_relative_table,
+    table_size,
+)
+from mimseg.layers.visible import visible_bias, visible_indices
+from mimseg.layers.window import report_padding
+from mimseg.outputs import QKV, Needs, StudentOutput
 from mimseg.registry import MODELS
-from mimseg.students.blocks import block_windows, build_blocks, drop_path_rates
 from mimseg.students.features import features_of
-from mimseg.students.options import arch_settings, check_options
-from mimseg.students.running import BlocksMixin
+from mimseg.students.options import arch_settings, block_windows, check_options, drop_path_rates
 from mimseg.students.weights import draw_weights, load_pretrained, resize_tables
 
 
 @MODELS.register_module()
-class ViT(BlocksMixin, BaseModule):
+class ViT(BaseModule):
     """Vision transformer (arXiv 2010.11929) for pretraining, segmentation and detection.
 
     Parameter names are those of mmpretrain's VisionTransformer. Any input size is taken: images are
-    padded with zeros (the mean colour, normalised) on the right and bottom to a whole number
+    padded with zeros (the mean color, normalized) on the right and bottom to a whole number
     of patches, padded patches are ordinary tokens, and `pos_embed` is resized to the grid.
 
     Args:
@@ -58,7 +65,7 @@ class ViT(BlocksMixin, BaseModule):
             last one (TinyMIM's code).
         last_block_heads: head count of the last block, where it differs (TinyMIM's relations).
         weight_init: "mae" (Xavier uniform) or "beit" (normal, deeper residual branches smaller).
-        final_norm: whether the last block's output is normalised.
+        final_norm: whether the last block's output is normalized.
         norm_eps: epsilon of the layer norms.
         out_indices: blocks whose maps `forward` returns; negative ones count from the end.
         out_type: "featmap", (B, C, h, w) each; "cls_token", (B, C); "avg_featmap", (B, C), the
@@ -107,93 +114,58 @@ class ViT(BlocksMixin, BaseModule):
         super().__init__(init_cfg)
         arch = arch_settings(arch)
         check_options(options, arch["num_heads"])
-        dims, depth = arch["embed_dims"], arch["num_layers"]
+        dims, depth, heads = arch["embed_dims"], arch["num_layers"], arch["num_heads"]
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        grid = self.base_grid = (-(-height // patch_size), -(-width // patch_size))
         self.embed_dims, self.num_layers, self.patch_size = dims, depth, patch_size
-        self.base_grid = (-(-height // patch_size), -(-width // patch_size))
         self.mask_mode, self.pos_kind, self.out_type = mask_mode, pos_embed, out_type
         self.activation_checkpointing, self.weight_init = activation_checkpointing, weight_init
         self.out_indices = tuple(self.block_index(i) for i in out_indices)
+        self.shifted_sampling, self.frozen = shifted_sampling, frozen
+        self.rel_pos_kind, self.rel_pos_resize = rel_pos_bias, rel_pos_resize
 
         self.patch_embed = PatchEmbed(in_channels, dims, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dims)) if mask_mode == "token" else None
         self.pos_embed = None
         if pos_embed != "none":
-            table = sincos_position_embedding(self.base_grid, dims, with_cls_token)
+            table = sincos_position_embedding(grid, dims, with_cls_token)
             self.pos_embed = nn.Parameter(table, requires_grad=pos_embed == "learned")
-        heads = arch["num_heads"]
-        self.shifted_sampling = shifted_sampling
-        self.rel_pos_kind, self.rel_pos_resize = rel_pos_bias, rel_pos_resize
-        self.rel_pos_bias = (
-            RelativePositionTable(self.base_grid, heads) if rel_pos_bias == "shared" else None
-        )
-        self.layers = build_blocks(
-            arch,
-            self.base_grid,
-            qkv_bias=qkv_bias,
-            layer_scale=layer_scale,
-            drop_paths=drop_path_rates(drop_path_rate, drop_path_schedule, depth),
-            norm_eps=norm_eps,
-            last_block_heads=last_block_heads,
-            own_tables=rel_pos_bias == "per_block",
-            windows=block_windows(window_size, global_blocks, depth),
-            decomposed=decomposed_rel_pos,
+        shared = rel_pos_bias == "shared"
+        self.rel_pos_bias = RelativePositionTable(grid, heads) if shared else None
+        rates = drop_path_rates(drop_path_rate, drop_path_schedule, depth)
+        windows = block_windows(window_size, global_blocks, depth)
+        self.layers = nn.ModuleList(
+            TransformerBlock(
+                dims,
+                (last_block_heads or heads) if index == depth - 1 else heads,
+                arch["feedforward_channels"],
+                qkv_bias,
+                layer_scale,
+                rates[index],
+                norm_eps,
+                table_rows=table_size(grid) if rel_pos_bias == "per_block" else 0,
+                window=window,
+                axes=((window, window) if window else grid) if decomposed_rel_pos else None,
+            )
+            for index, window in enumerate(windows)
         )
         self.ln1 = nn.LayerNorm(dims, eps=norm_eps) if final_norm else None
         self.ln2 = nn.LayerNorm(dims, eps=norm_eps) if out_type == "avg_featmap" else None
-        self.frozen = frozen
         if frozen:
             self.requires_grad_(False).eval()
-        self._forget_grids()
+
+        # not state: what was computed for the grid seen last
+        self._resized_pos: tuple | None = None
+        self._offsets: dict[tuple, Tensor] = {}
+        self._padding_reported = False
         self._register_load_state_dict_pre_hook(self._resize_on_load)
-
-    # ------------------------------------------------------------------ weights
-
-    def init_weights(self) -> None:
-        """Draw every weight anew, then load `init_cfg`'s checkpoint, if any.
-
-        Loading comes last, so that nothing overwrites what was loaded.
-        """
-        draw_weights(self)
-        self._is_init = True
-        if self.init_cfg:
-            load_pretrained(self)
-
-    def resize_state_dict(self, state: dict, prefix: str = "") -> list[str]:
-        """Resize what depends on the grid, in place; return the names of what was resized."""
-        return resize_tables(self, state, prefix)
-
-    def _resize_on_load(self, state: dict, prefix: str, *_: object) -> None:
-        self.resize_state_dict(state, prefix)
-
-    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
-        """Depth of a parameter for layer decay, and the number of depths.
-
-        0 is the stem; the last depth is whatever follows the blocks, other modules included.
-        """
-        last = self.num_layers + 1
-        if not param_name.startswith(prefix):
-            return last, last + 1
-        name = param_name[len(prefix) :]
-        if name.startswith("layers."):
-            return int(name.split(".")[1]) + 1, last + 1
-        stem = ("cls_token", "mask_token", "pos_embed", "patch_embed")
-        return (0 if name.startswith(stem) else last), last + 1
 
     def train(self, mode: bool = True) -> ViT:
         """Set the mode; a frozen ViT stays in eval mode."""
         return super().train(mode and not self.frozen)
 
-    # ------------------------------------------------------------------ forward
-
-    def grid(self, images: Tensor) -> tuple[int, int]:
-        """(h, w) of the tokens of these images (B, 3, H, W)."""
-        return self.grid_of(*images.shape[2:])
-
-    def grid_of(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) of the tokens of an image of that size."""
-        return -(-height // self.patch_size), -(-width // self.patch_size)
+    # ------------------------------------------------------------------ encode
 
     def encode(
         self,
@@ -205,29 +177,17 @@ class ViT(BlocksMixin, BaseModule):
         """Run the masked images through the blocks.
 
         Args:
-            images: (B, 3, H, W), normalised.
-            mask: (B * M, L) bool, True = masked, M masks an image; None for the full image.
-            needs: taps to return beside the final tokens.
-            num_masked: masked patches a mask, where known; saves a device synchronisation.
+            images: (B, 3, H, W), normalized.
+            mask: (B * M, L) bool, True = masked, M masks per image; None for the full image.
+            needs: taps to return with the final tokens.
+            num_masked: masked patches per mask, where known; saves a device synchronization.
 
         Raises:
             ValueError: the mask's shape does not fit, or masks to drop by differ in their counts.
         """
-        x, grid = self.patch_embed(images)
-        kept = None
-        if mask is not None:
-            if mask.shape[1] != x.shape[1] or mask.shape[0] % x.shape[0]:
-                raise ValueError(f"mask of shape {tuple(mask.shape)} for tokens {tuple(x.shape)}")
-            x = x.repeat_interleave(mask.shape[0] // x.shape[0], dim=0)
-            if self.mask_mode == "token":
-                x = torch.where(mask[..., None], self.mask_token, x)
-        x, pos = self._add_position(x, grid)
-        if mask is not None and self.mask_mode == "drop":
-            kept = visible_indices(mask, num_masked)
-            x = x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
-        x = self._prepend_cls(x, pos)
+        x, grid, visible = self._embed(images, mask, num_masked)
         bias = self._shared_bias(grid)
-        x, taps, qkv = self._run_blocks(x, grid, needs, bias, kept=kept)
+        x, taps, qkv = self._run_blocks(x, grid, needs, bias, visible)
         if self.ln1 is not None and needs.tokens:
             x = self.ln1(x)
         first = int(self.cls_token is not None)
@@ -235,7 +195,7 @@ class ViT(BlocksMixin, BaseModule):
             tokens=x[:, first:],
             cls=x[:, 0] if first else None,
             mask=mask,
-            kept=kept,
+            kept=visible,
             grid=grid,
             taps={layer: tap[:, first:] for layer, tap in taps.items()},
             qkv=qkv,
@@ -248,12 +208,175 @@ class ViT(BlocksMixin, BaseModule):
         Returns:
             The grid, {layer: (B, [1 +] L, C)} and {layer: (q, k, v)}, keyed as asked for.
         """
-        x, grid = self.patch_embed(images)
-        x, pos = self._add_position(x, grid)
-        x = self._prepend_cls(x, pos)
+        x, grid, _ = self._embed(images)
         needs = replace(needs, tokens=False)
         _, taps, qkv = self._run_blocks(x, grid, needs, self._shared_bias(grid))
         return grid, taps, qkv
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """(h, w) of the tokens of these images (B, 3, H, W)."""
+        return self.grid_of(*images.shape[2:])
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) of the tokens of an image of that size."""
+        return -(-height // self.patch_size), -(-width // self.patch_size)
+
+    def block_index(self, layer: int) -> int:
+        """A block's index from 0; -1, the patch embedding, in a network without blocks."""
+        depth = self.num_layers
+        if not depth and layer == -1:
+            return layer
+        index = layer + depth if layer < 0 else layer
+        if not 0 <= index < depth:
+            raise UserError("layer", layer, expected=f"a block index of a ViT with {depth} blocks")
+        return index
+
+    def _embed(
+        self, images: Tensor, mask: Tensor | None = None, num_masked: int | None = None
+    ) -> tuple[Tensor, tuple[int, int], Tensor | None]:
+        """Patches with positions and CLS, masked.
+
+        Returns:
+            Tokens (B * M, [1 +] K, C), the full grid, and the visible patches (B * M, K), None
+            where none was dropped.
+        """
+        x, grid = self.patch_embed(images)
+        if mask is not None:
+            if mask.shape[1] != x.shape[1] or mask.shape[0] % x.shape[0]:
+                raise ValueError(f"mask of shape {tuple(mask.shape)} for tokens {tuple(x.shape)}")
+            x = x.repeat_interleave(mask.shape[0] // x.shape[0], dim=0)
+            if self.mask_mode == "token":
+                x = torch.where(mask[..., None], self.mask_token, x)
+        x, pos = self._add_position(x, grid)
+        visible = None
+        if mask is not None and self.mask_mode == "drop":
+            visible = visible_indices(mask, num_masked)
+            x = x.gather(1, visible[..., None].expand(-1, -1, x.shape[2]))
+        return self._prepend_cls(x, pos), grid, visible
+
+    # ------------------------------------------------------------------ positions
+
+    def _add_position(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        if self.pos_embed is None:
+            return x, None
+        pos = self._position(grid)  # float32 under autocast, as the residual sums
+        return x + pos[:, int(self.cls_token is not None) :], pos
+
+    def _prepend_cls(self, x: Tensor, pos: Tensor | None) -> Tensor:
+        if self.cls_token is None:
+            return x
+        cls = self.cls_token if pos is None else self.cls_token + pos[:, :1]
+        return torch.cat([cls.expand(x.shape[0], -1, -1), x], dim=1)
+
+    def _position(self, grid: tuple[int, int]) -> Tensor:
+        """`pos_embed` on a grid, (1, [1 +] L, C)."""
+        if is_known(grid) and grid == self.base_grid:
+            return self.pos_embed
+        options = dict(with_cls=self.cls_token is not None, shifted=self.shifted_sampling)
+        if not is_known(grid) or (self.pos_embed.requires_grad and torch.is_grad_enabled()):
+            return resize_position_embedding(self.pos_embed, self.base_grid, grid, **options)
+        key = (grid, self.pos_embed.device, self.pos_embed._version)
+        if self._resized_pos is None or self._resized_pos[0] != key:
+            table = self.pos_embed.detach()
+            table = resize_position_embedding(table, self.base_grid, grid, **options)
+            self._resized_pos = (key, table)
+        return self._resized_pos[1]
+
+    def relative_bias(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        """A relative position table's bias on a grid, (heads, [1 +] L, [1 +] L)."""
+        offsets = self._relative_offsets(grid, table.device)
+        table = resize_relative_table(table, self.base_grid, grid)
+        return table[offsets].permute(2, 0, 1)
+
+    def block_bias(self, index: int, grid: tuple[int, int]) -> Tensor | None:
+        """The relative bias of a block, from its table or the shared one, if it has any."""
+        return self._bias_in(self.layers[index], grid, self._shared_bias(grid))
+
+    def _shared_bias(self, grid: tuple[int, int]) -> Tensor | None:
+        if self.rel_pos_bias is None:
+            return None
+        return self.relative_bias(self.rel_pos_bias.relative_position_bias_table, grid)
+
+    def _bias_in(
+        self,
+        block: TransformerBlock,
+        grid: tuple[int, int],
+        shared: Tensor | None,
+        visible: Tensor | None = None,
+    ) -> Tensor | None:
+        """A block's bias among the tokens that it sees: from its table, else `shared` as it is."""
+        table = block.attn.relative_position_bias_table
+        if table is None:
+            return shared
+        return visible_bias(self.relative_bias(table, grid), visible, self.cls_token is not None)
+
+    def _relative_offsets(self, grid: tuple[int, int], device: torch.device) -> Tensor:
+        if not is_known(grid):  # cannot be a key
+            return relative_position_index(grid, self.cls_token is not None).to(device)
+        key = (grid, device)
+        if key not in self._offsets:
+            self._offsets.clear()  # one grid: detection pads to a new one in every batch
+            index = relative_position_index(grid, self.cls_token is not None)
+            self._offsets[key] = index.to(device)
+        return self._offsets[key]
+
+    # ------------------------------------------------------------------ blocks
+
+    def _run_blocks(
+        self,
+        x: Tensor,
+        grid: tuple[int, int],
+        needs: Needs,
+        shared: Tensor | None,
+        visible: Tensor | None = None,
+    ) -> tuple[Tensor, dict[int, Tensor], dict[int, QKV]]:
+        """Run the blocks as far as needed: to the end for tokens, else to the last tap.
+
+        Returns:
+            Tokens, {layer: tokens} and {layer: (q, k, v)}, keyed as asked for.
+        """
+        self._report_padding(grid)
+        layers, tapped = self._names(needs.layers), self._names(needs.qkv)
+        taps, qkv = dict.fromkeys(layers.get(-1, ()), x), {}
+        last = self.num_layers - 1
+        if not needs.tokens:
+            last = max([-1, *layers, *tapped])
+        shared = visible_bias(shared, visible, self.cls_token is not None)
+
+        def run(block: TransformerBlock, x: Tensor) -> Tensor:
+            # recomputed together: a bias of every pair is not held
+            return block(x, self._bias_in(block, grid, shared, visible), grid)
+
+        for index, block in enumerate(self.layers[: last + 1]):
+            if index == last and index in tapped and not needs.tokens and index not in layers:
+                qkv |= dict.fromkeys(tapped[index], block.query_key_value(x))
+                break
+            if index in tapped:
+                bias = self._bias_in(block, grid, shared, visible)
+                x, parts = block.forward_tapped(x, bias, grid)
+                qkv |= dict.fromkeys(tapped[index], parts)
+            elif self.activation_checkpointing and self.training:
+                x = checkpoint(run, block, x, use_reentrant=False)
+            else:
+                x = run(block, x)
+            taps |= dict.fromkeys(layers.get(index, ()), x)
+        return x, taps, qkv
+
+    def _names(self, layers: frozenset[int]) -> dict[int, list[int]]:
+        """Block index -> the names it was asked by, such as 11 and -1."""
+        names: dict[int, list[int]] = {}
+        for layer in layers:
+            names.setdefault(self.block_index(layer), []).append(layer)
+        return names
+
+    def _report_padding(self, grid: tuple[int, int]) -> None:
+        """Warn, once, of images that are smaller than a window."""
+        window = max((block.window for block in self.layers), default=0)
+        if not self._padding_reported and is_known(grid) and min(grid) < window:
+            self._padding_reported = True
+            report_padding(window, grid)
+
+    # ------------------------------------------------------------------ maps and features
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> a tuple with one output per `out_indices`, of the kind `out_type`.
@@ -287,3 +410,36 @@ class ViT(BlocksMixin, BaseModule):
     ) -> dict[str, Tensor | dict[int, Tensor] | None]:
         """{"patches": (B, h, w, C), "cls": (B, C) or None}; see `features_of` for the rest."""
         return features_of(self, images, layers)
+
+    # ------------------------------------------------------------------ weights
+
+    def init_weights(self) -> None:
+        """Draw every weight, then load `init_cfg`'s checkpoint, if any.
+
+        Loading comes last, so that nothing overwrites what was loaded.
+        """
+        draw_weights(self)
+        self._is_init = True
+        if self.init_cfg:
+            load_pretrained(self)
+
+    def resize_state_dict(self, state: dict, prefix: str = "") -> list[str]:
+        """Resize what depends on the grid, in place; return the names of what was resized."""
+        return resize_tables(self, state, prefix)
+
+    def _resize_on_load(self, state: dict, prefix: str, *_: object) -> None:
+        self.resize_state_dict(state, prefix)
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Depth of a parameter for layer decay, and the number of depths.
+
+        0 is the stem; the last depth is whatever follows the blocks, other modules included.
+        """
+        last = self.num_layers + 1
+        if not param_name.startswith(prefix):
+            return last, last + 1
+        name = param_name[len(prefix) :]
+        if name.startswith("layers."):
+            return int(name.split(".")[1]) + 1, last + 1
+        stem = ("cls_token", "mask_token", "pos_embed", "patch_embed")
+        return (0 if name.startswith(stem) else last), last + 1

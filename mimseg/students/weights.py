@@ -1,4 +1,4 @@
-"""The ViT's weights: drawing them, loading them, fitting tables to another grid."""
+"""Draws the ViT's weights, loads them and fits tables to another grid."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def resize_tables(vit: nn.Module, state: dict, prefix: str) -> list[str]:
     """Fit position tables in `state` to the model, in place; return the names of what changed.
 
     `pos_embed` and relative position tables are resized; a shared relative table is copied to each
-    block of a model that has one a block.
+    block of a model that has one per block.
 
     A checkpoint does not say its grid: it is taken to be square where the length is a square, else
     of our own grid's proportions. A table that fits neither way is left for the loader to refuse.
@@ -93,17 +93,17 @@ def resize_tables(vit: nn.Module, state: dict, prefix: str) -> list[str]:
             state[name] = table.clone()
             changed.append(name)
     tables = [n for n in state if n.startswith(prefix) and n.endswith("position_bias_table")]
-    own = table_size(vit.base_grid)
+    rows = table_size(vit.base_grid)
     for name in tables if vit.rel_pos_kind != "none" else ():
-        old = None if state[name].shape[0] == own else _square_table(state[name])
+        old = None if state[name].shape[0] == rows else _square_table(state[name])
         if old is not None and old != vit.base_grid:
             state[name] = resize_relative_table(state[name], old, vit.base_grid, vit.rel_pos_resize)
             changed.append(name)
-    for name, own in vit.named_parameters():
+    for name, parameter in vit.named_parameters():
         if name.endswith((".rel_pos_h", ".rel_pos_w")) and f"{prefix}{name}" in state:
             table = state[f"{prefix}{name}"]
-            if table.ndim == 2 and table.shape[0] != own.shape[0]:
-                state[f"{prefix}{name}"] = resize_axis_table(table, own.shape[0])
+            if table.ndim == 2 and table.shape[0] != len(parameter):
+                state[f"{prefix}{name}"] = resize_axis_table(table, len(parameter))
                 changed.append(f"{prefix}{name}")
     return list(dict.fromkeys(changed))
 

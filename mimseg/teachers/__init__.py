@@ -1,1 +1,1 @@
-"""Teachers: from a full image to targets on the student's token grid."""
+"""Turns full images into targets on the student's token grid."""

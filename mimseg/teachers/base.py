@@ -1,4 +1,4 @@
-"""What every teacher offers to the algorithm."""
+"""Defines what every teacher offers to the algorithm."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Teacher(nn.Module):
     """Base of the teachers. A teacher is frozen and runs in eval mode and under no_grad.
 
     The algorithm keeps teachers out of its own modules: no optimizer, wrapper or average sees them.
-    It calls `bind` once when it is built and `load` once when weights are initialised.
+    It calls `bind` once when it is built and `load` once when weights are initialized.
 
     Args:
-        mean, std: RGB normalisation of this network, for images in [0, 1].
+        mean, std: RGB normalization of this network, for images in [0, 1].
         input_size: side of the images this network sees: the view is resized, antialiased and
             bicubic (196 for a /14 teacher of a 14x14 grid). None takes the view as it is.
         view: which of the batch's views it sees; one that the data lacks is the "teacher" view.
 
     Attributes:
         out_channels: D, the width of the targets; known after `bind`.
-        stride: pixels a token, where a token is a patch of that side.
+        stride: pixels per token, where a token is a patch of that side.
         offers: which of `Needs`' fields it can answer, and "cls" where it has a CLS token.
         saved: whether the teacher's tensors go into checkpoints. A teacher that cannot be made
             again from its config (random, a copy of the student, an earlier stage) must be saved.
@@ -54,7 +54,14 @@ class Teacher(nn.Module):
         """Build what depends on the student's shape. Nothing is loaded or downloaded here."""
 
     def load(self, student: nn.Module) -> None:
-        """Draw or load the weights; the student's own are initialised by now."""
+        """Draw or load the weights; the student's own are initialized by now."""
+
+    def require_source(self) -> None:
+        """See, before any data is read, that the weights can be had.
+
+        Raises:
+            UserError: a file that is missing, or a download that is not possible now.
+        """
 
     def check(self, name: str, needs: Needs) -> None:
         """Refuse, when the model is built, what this teacher cannot give.
@@ -62,14 +69,13 @@ class Teacher(nn.Module):
         Raises:
             UserError: a kind of target, or a block, that it does not have.
         """
-        asked = {kind for kind in ("layers", "qkv", "attention", "ids") if getattr(needs, kind)}
-        if lacking := asked - self.offers:
+        kinds = {kind for kind in ("layers", "qkv", "attention", "ids") if getattr(needs, kind)}
+        if lacking := kinds - self.offers:
             raise UserError(
                 f"teacher ({name})",
                 getattr(self, "model", type(self).__name__),
-                expected=f"one that gives {', '.join(sorted(lacking))}, which a head, "
-                "normalization or mask "
-                f"asks for; this one gives {', '.join(sorted(self.offers))}",
+                expected=f"one that gives {', '.join(sorted(lacking))}, which a normalization, a "
+                f"loss or a mask asks for; this one gives {', '.join(sorted(self.offers))}",
                 fix="tokenizers go with mimseg.NoNormalization(ids=True)" * ("ids" in self.offers),
             )
         self.check_layers(needs.layers | needs.qkv)
@@ -99,6 +105,10 @@ class Teacher(nn.Module):
             height = width = self.input_size
         return -(-height // self.stride), -(-width // self.stride)
 
+    def settings_for(self, grid: tuple[int, int]) -> dict[str, int]:
+        """Options of this teacher that give it that grid, whatever its view; {} where none does."""
+        return {"input_size": grid[0] * self.stride} if grid[0] == grid[1] else {}
+
     def fingerprint(self) -> str | None:
         """SHA-256 of the file the weights came from, if any: a resumed run compares it."""
         return None
@@ -111,7 +121,7 @@ class Teacher(nn.Module):
         return self.targets((images - self.mean) / self.std, needs)
 
     def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:
-        """(B, 3, H, W), normalised -> targets."""
+        """(B, 3, H, W), normalized -> targets."""
         raise NotImplementedError
 
     def to_image(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor | None:

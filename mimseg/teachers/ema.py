@@ -1,4 +1,4 @@
-"""A moving average of the student as the teacher."""
+"""Teaches by a moving average of the student."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EMATeacher(ViTTeacher):
 
     It starts as a copy of the student, unless `init` says otherwise. `mimseg.TeacherUpdateHook`
     must be among the hooks: it calls `update` after every optimizer step. Training without it is an
-    error in the first step that sees a changed student, not a teacher that stands still.
+    error in the first step that sees a changed student, not a teacher that never changes.
 
     The momentum grows linearly from `momentum` to `end_momentum` over the first `anneal_steps`
     updates and stays there, as in data2vec. Its update number t, from 0, uses
@@ -67,12 +67,12 @@ class EMATeacher(ViTTeacher):
             raise UserError(
                 "teacher.anneal_steps",
                 anneal_steps,
-                expected="a positive number beside end_momentum",
+                expected="a positive number, with end_momentum",
             )
         self.momentum, self.end_momentum = momentum, end_momentum
         self.anneal_steps = anneal_steps
         self.register_buffer("updates", torch.tensor(0, dtype=torch.int64))
-        self._host_updates: int | None = None  # spares a device synchronisation a step
+        self._host_updates: int | None = None  # spares a device synchronization per step
         self._seen: Tensor | None = None
         self._updated = False
         self._register_load_state_dict_pre_hook(self._forget)
@@ -116,17 +116,17 @@ class EMATeacher(ViTTeacher):
             self._host_updates = int(self.updates)
         share = 1.0 - self.momentum_at(self._host_updates, total)
         for kind in ("named_parameters", "named_buffers"):
-            given = {k.replace("_orig_mod.", ""): v for k, v in getattr(student, kind)()}
-            for name, own in getattr(self.backbone, kind)():
-                new = given[name].detach()
-                if kind == "named_buffers" or not own.is_floating_point():
-                    own.copy_(new)
-                elif own.dtype in (torch.float32, torch.float64):
-                    own.lerp_(new.to(own), share)
+            source = {k.replace("_orig_mod.", ""): v for k, v in getattr(student, kind)()}
+            for name, average in getattr(self.backbone, kind)():
+                new = source[name].detach()
+                if kind == "named_buffers" or not average.is_floating_point():
+                    average.copy_(new)
+                elif average.dtype in (torch.float32, torch.float64):
+                    average.lerp_(new.to(average), share)
                 else:
                     raise UserError(
                         "teacher",
-                        f"{name} in {own.dtype}",
+                        f"{name} in {average.dtype}",
                         expected="an average in float32, which alone can hold such small steps",
                         fix="train under autocast with float32 weights",
                     )

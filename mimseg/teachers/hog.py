@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients as the teacher (MaskFeat)."""
+"""Teaches histograms of oriented gradients (MaskFeat)."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class _AnySizeHOG(HOGGenerator):
 class HOGTeacher(Teacher):
     """Histograms of oriented gradients of each patch (arXiv 2112.09133, section 3.2).
 
-    Every cell of `pool` x `pool` pixels of every colour channel has a histogram over unsigned
+    Every cell of `pool` x `pool` pixels of every color channel has a histogram over unsigned
     directions, of unit L2 length. The computation is mmpretrain's HOGGenerator; the channels of a
-    token are in its order, (colour, bin, cell row, cell column).
+    token are in its order, (color, bin, cell row, cell column).
 
     Args:
         nbins: bins of a histogram.

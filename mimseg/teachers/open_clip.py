@@ -1,7 +1,8 @@
-"""The image tower of a CLIP model as the teacher."""
+"""Teaches by the image tower of a CLIP model."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mimseg.outputs import QKV, Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers import weights as hub
 from mimseg.teachers.base import Teacher
+from mimseg.teachers.download import downloading, require_download
 from mimseg.teachers.open_clip_build import build_tower, read_config
 from mimseg.teachers.taps import asked_blocks, cls_attention, gather, recorded_inputs, same_size
 
@@ -32,7 +34,7 @@ class OpenCLIPTeacher(Teacher):
     Args:
         model: open_clip's name of the model, or a dict (embed_dim, vision_cfg, quick_gelu) as in
             its config files.
-        weights: "hub:TAG" ("hub:openai") downloads when weights are initialised, "random" draws,
+        weights: "hub:TAG" ("hub:openai") downloads when weights are initialized, "random" draws,
             anything else is a local file: a whole CLIP model or its tower, in open_clip's,
             OpenAI's or Hugging Face's names. There is no default, as in `TimmTeacher`.
         output: "tokens", the block's output; "post", its last norm `ln_post`; "proj", projected to
@@ -82,7 +84,9 @@ class OpenCLIPTeacher(Teacher):
                 **self.cfg["vision_cfg"],
                 "image_size": img_size or input_size,
             }
+        self.resized = img_size is not None
         self.net = build_tower(self.model, self.cfg)
+        self.stride = self.net.patch_size[0]
         self.output, self.shifted_sampling, self.trust = output, shifted_sampling, trust
         if output != "tokens" and self.net.attn_pool is not None:
             expected = f"'tokens': {self.model} pools before its last norm"
@@ -97,17 +101,17 @@ class OpenCLIPTeacher(Teacher):
     def _tag(self) -> dict:
         """open_clip's entry for "hub:TAG"."""
         tag = self.weights.partition(":")[2]
-        found = open_clip.get_pretrained_cfg(self.model, tag)
-        if not found:
-            known = [f"hub:{t}" for t in open_clip.list_pretrained_tags_by_model(self.model)]
+        entry = open_clip.get_pretrained_cfg(self.model, tag)
+        if not entry:
+            tags = [f"hub:{t}" for t in open_clip.list_pretrained_tags_by_model(self.model)]
             raise UserError(
                 hub.KEY,
                 self.weights,
-                expected=f"a tag of open_clip's {self.model} ({', '.join(known) or 'it has none'})",
+                expected=f"a tag of open_clip's {self.model} ({', '.join(tags) or 'it has none'})",
                 fix="or give a weights file",
             )
-        self._check_activation(bool(found.get("quick_gelu")), self.weights)
-        return dict(found)
+        self._check_activation(bool(entry.get("quick_gelu")), self.weights)
+        return dict(entry)
 
     def _check_activation(self, quick: bool, source: str) -> None:
         if quick == self.quick_gelu:
@@ -124,6 +128,17 @@ class OpenCLIPTeacher(Teacher):
             expected=f"a model with {kind}, as {source} was trained with",
             fix=fix,
         )
+
+    def require_source(self) -> None:
+        if self.from_hub:
+            require_download(self.weights, self._place())
+        elif self.weights != "random":
+            hub.require_file(self.weights)
+
+    def _place(self) -> str:
+        """Where open_clip downloads from: an address, or a repository without its file."""
+        tag = self._tag()
+        return os.path.dirname(tag["hf_hub"]) if tag.get("hf_hub") else str(tag.get("url"))
 
     def load(self, student: nn.Module) -> None:
         if self.weights == "random":
@@ -143,12 +158,8 @@ class OpenCLIPTeacher(Teacher):
         self.sha256 = digest
 
     def _download(self) -> str:
-        tag = self._tag()
-        try:
-            return open_clip.download_pretrained(tag)
-        except Exception as error:
-            place = tag.get("hf_hub") or tag.get("url")
-            raise hub.no_download(self.weights, str(place), error) from error
+        with downloading(self.weights, self._place()):
+            return open_clip.download_pretrained(self._tag())
 
     def _fit(self, table: Tensor) -> Tensor:
         """The position table (1 + L, D) of a square grid, for our grid."""
@@ -192,6 +203,10 @@ class OpenCLIPTeacher(Teacher):
             )
         return tuple(self.net.grid_size)
 
+    def settings_for(self, grid: tuple[int, int]) -> dict[str, int]:
+        settings = super().settings_for(grid)
+        return settings | {"img_size": settings["input_size"]} if self.resized else settings
+
     @torch.no_grad()
     def targets(self, images: Tensor, needs: Needs) -> TeacherOutput:
         """Tokens (B, L, D) and CLS (B, D) of the blocks asked for, and q, k, v, attention.
@@ -208,8 +223,8 @@ class OpenCLIPTeacher(Teacher):
         if not run:
             return TeacherOutput(grid)
         attentions = {i: self.net.transformer.resblocks[i].attn for i in {*tapped, *last}}
-        with recorded_inputs(attentions) as seen:
-            found = self.net.forward_intermediates(
+        with recorded_inputs(attentions) as calls:
+            outputs = self.net.forward_intermediates(
                 images,
                 indices=run,
                 stop_early=True,
@@ -217,11 +232,12 @@ class OpenCLIPTeacher(Teacher):
                 output_fmt="NLC",
                 output_extra_tokens=True,
             )
-        pairs = zip(found["image_intermediates_prefix"], found["image_intermediates"], strict=True)
+        prefixes, patches = outputs["image_intermediates_prefix"], outputs["image_intermediates"]
+        pairs = zip(prefixes, patches, strict=True)
         sequences = {i: torch.cat(pair, dim=1) for i, pair in zip(run, pairs, strict=True)}
         qkv, attention = {}, None
         for index, module in attentions.items():
-            heads = self._split_heads(module, seen[index][0])
+            heads = self._split_heads(module, calls[index][0])
             if index in last:
                 attention = cls_attention(heads[0], heads[1], prefix=1)
             qkv |= dict.fromkeys(tapped.get(index, ()), heads)

@@ -1,4 +1,4 @@
-"""Building the image towers of open_clip's models."""
+"""Builds the image towers of open_clip's models."""
 
 from __future__ import annotations
 

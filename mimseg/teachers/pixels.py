@@ -1,4 +1,4 @@
-"""Pixels as the teacher (MAE, SimMIM)."""
+"""Teaches pixels (MAE, SimMIM)."""
 
 from __future__ import annotations
 

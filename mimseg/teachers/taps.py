@@ -1,4 +1,4 @@
-"""Looking into the blocks of a network that is not ours."""
+"""Taps the blocks of a network that is not ours."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def asked_blocks(layers: Iterable[int], depth: int, model: str) -> dict[int, lis
 
 @contextmanager
 def recorded_inputs(modules: Mapping[int, nn.Module]) -> Iterator[dict[int, tuple[Tensor, dict]]]:
-    """Within the block, what the modules are called with: key -> (first argument, keywords)."""
-    seen: dict[int, tuple[Tensor, dict]] = {}
+    """Record, within the block, the modules' calls: key -> (first argument, keywords)."""
+    calls: dict[int, tuple[Tensor, dict]] = {}
 
     def recorder(key: int):
         def record(_: nn.Module, args: tuple, kwargs: dict) -> None:
-            seen[key] = (args[0], kwargs)
+            calls[key] = (args[0], kwargs)
 
         return record
 
@@ -47,7 +47,7 @@ def recorded_inputs(modules: Mapping[int, nn.Module]) -> Iterator[dict[int, tupl
         for key, module in modules.items()
     ]
     try:
-        yield seen
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
@@ -89,20 +89,20 @@ def gather(
     sequences: dict[int, Tensor],
     prefix: int,
     with_cls: bool,
-    **found,
+    **fields,
 ) -> TeacherOutput:
-    """The output of a network with blocks.
+    """Gather the output of a network with blocks.
 
     Args:
         grid: (h, w) of the patches.
         asked: block index -> names, see `asked_blocks`.
         sequences: block index -> (B, prefix + L, D).
         prefix: tokens before the patches, of which the first is the CLS token if `with_cls`.
-        **found: the output's other fields.
+        **fields: the output's other fields.
     """
     tokens, cls = {}, {}
     for index, names in asked.items():
         tokens |= dict.fromkeys(names, sequences[index][:, prefix:])
         if with_cls:
             cls |= dict.fromkeys(names, sequences[index][:, 0])
-    return TeacherOutput(grid, tokens=tokens, cls=cls, **found)
+    return TeacherOutput(grid, tokens=tokens, cls=cls, **fields)

@@ -1,4 +1,4 @@
-"""Any model of timm as the teacher."""
+"""Teaches by any model of timm."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers import weights as hub
 from mimseg.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Teacher
+from mimseg.teachers.download import downloading, require_download
 from mimseg.teachers.taps import asked_blocks, cls_attention, gather, recorded_inputs
 from mimseg.teachers.timm_attention import attention_bias, split_heads
 from mimseg.teachers.timm_build import build_options, convert, create, has_blocks, wrong_size
@@ -25,11 +26,11 @@ class TimmTeacher(Teacher):
     """A timm model as the teacher: a ViT by blocks (DINO, DeiT, MAE, ...) or a CNN by stages.
 
     Layers of a ViT are block indices. Registers and distillation tokens are dropped. A CNN, or any
-    network with stages, has one layer, -1: the map of the chosen stage, a token a position.
+    network with stages, has one layer, -1: the map of the chosen stage, a token per position.
 
     Args:
         model: timm's name, with a tag for the weights ("vit_base_patch16_224.dino").
-        weights: "hub" downloads when weights are initialised, "random" draws, anything else is a
+        weights: "hub" downloads when weights are initialized, "random" draws, anything else is a
             local file (.safetensors or .pth). There is no default: a random network by oversight
             would train as well.
         model_kwargs: options of timm.create_model, for odd sizes (embed_dim, depth, img_size). With
@@ -92,12 +93,13 @@ class TimmTeacher(Teacher):
                 "teacher.final_norm",
                 True,
                 expected=f"a model with a last norm over tokens; {self.model} pools first",
-                fix="leave it out, or normalise the targets",
+                fix="leave it out, or normalize the targets",
             )
         self.prefix = self.net.num_prefix_tokens
         self.with_cls = getattr(self.net, "cls_token", None) is not None
         self.offers |= {"qkv", "attention", "cls"} if self.with_cls else {"qkv"}
         self.out_channels = self.net.embed_dim
+        self.stride = self.net.patch_embed.patch_size[0]
         if self.input_size:
             self.grid_of(self.input_size, self.input_size)
 
@@ -121,8 +123,20 @@ class TimmTeacher(Teacher):
             )
         self._feature = before + stage - 1
         self.out_channels = info[self._feature]["num_chs"]
+        self.stride = info[self._feature]["reduction"]
 
     # ------------------------------------------------------------------ weights
+
+    def require_source(self) -> None:
+        if self.weights == "hub":
+            require_download(self.weights, self._place())
+        elif self.weights != "random":
+            hub.require_file(self.weights)
+
+    def _place(self) -> str:
+        """Where timm downloads from."""
+        cfg = self.net.pretrained_cfg
+        return str(cfg.get("hf_hub_id") or cfg.get("url"))
 
     def load(self, student: nn.Module) -> None:
         classifier = self.net.pretrained_cfg.get("classifier") or ()
@@ -135,18 +149,15 @@ class TimmTeacher(Teacher):
             hub.load_exact(self.net, state, "timm", self.model, drop)
             self.sha256 = hub.state_digest(self.net.state_dict())
         else:
-            found, digest = hub.read_weights(self.weights, self.trust)
-            state, resized = convert(self.net, found, self.weights, self.model)
+            tensors, digest = hub.read_weights(self.weights, self.trust)
+            state, resized = convert(self.net, tensors, self.weights, self.model)
             hub.load_exact(self.net, state, self.weights, self.model, drop, resized)
             self.sha256 = digest
 
     def _download(self) -> dict[str, Tensor]:
-        cfg = self.net.pretrained_cfg
-        try:  # with its classifier, for timm loads strictly then
+        with downloading(self.weights, self._place()):
+            # with its classifier, for timm loads strictly then
             return timm.create_model(self.model, pretrained=True, **self.options).state_dict()
-        except Exception as error:
-            place = cfg.get("hf_hub_id") or cfg.get("url")
-            raise hub.no_download("hub", str(place), error) from error
 
     def fingerprint(self) -> str | None:
         return self.sha256
@@ -178,6 +189,12 @@ class TimmTeacher(Teacher):
         if not fits:
             raise wrong_size(self.model, (height, width), built)
         return tuple(embed.dynamic_feat_size((height, width)))
+
+    def settings_for(self, grid: tuple[int, int]) -> dict[str, int]:
+        settings = super().settings_for(grid)
+        if settings and "img_size" in self.options and not self.input_size:  # the config's
+            settings["model_kwargs.img_size"] = settings["input_size"]
+        return settings
 
     def check_layers(self, layers: frozenset[int]) -> None:
         if self.with_blocks:
@@ -224,18 +241,18 @@ class TimmTeacher(Teacher):
             return TeacherOutput(grid)
         blocks = {index: self.net.blocks[index] for index in {*tapped, *last}}
         attentions = {index: getattr(block, "attn", block) for index, block in blocks.items()}
-        with recorded_inputs(attentions) as seen:
+        with recorded_inputs(attentions) as calls:
             sequences = self._sequences(images, run)
         if self.final_norm and depth - 1 in sequences:
             sequences[depth - 1] = self.net.norm(sequences[depth - 1])
         qkv, attention = {}, None
         for index, module in attentions.items():
-            found = split_heads(module, seen[index][0], self.model)
+            parts = split_heads(module, calls[index][0], self.model)
             if index in last:
-                bias = attention_bias(module, seen[index][1], self.model)
-                attention = cls_attention(*found[:2], self.prefix, bias)
-            kept = [0] * self.with_cls + [*range(self.prefix, found[0].shape[2])]
-            qkv |= dict.fromkeys(tapped.get(index, ()), tuple(x[:, :, kept] for x in found))
+                bias = attention_bias(module, calls[index][1], self.model)
+                attention = cls_attention(*parts[:2], self.prefix, bias)
+            tokens = [0] * self.with_cls + [*range(self.prefix, parts[0].shape[2])]
+            qkv |= dict.fromkeys(tapped.get(index, ()), tuple(x[:, :, tokens] for x in parts))
         return gather(
             grid, layers, sequences, self.prefix, self.with_cls, qkv=qkv, attention=attention
         )
@@ -243,10 +260,10 @@ class TimmTeacher(Teacher):
     def _sequences(self, images: Tensor, run: list[int]) -> dict[int, Tensor]:
         """Block -> (B, prefix + L, D); no block after the last of `run` is computed."""
         options = dict(return_prefix_tokens=True, stop_early=True, intermediates_only=True)
-        found = self.net.forward_intermediates(images, indices=run, output_fmt="NLC", **options)
+        tokens = self.net.forward_intermediates(images, indices=run, output_fmt="NLC", **options)
         if self.prefix:
-            found = [torch.cat([first, patches], dim=1) for patches, first in found]
-        return dict(zip(run, found, strict=True))
+            tokens = [torch.cat([first, patches], dim=1) for patches, first in tokens]
+        return dict(zip(run, tokens, strict=True))
 
     def _map(self, net: nn.Module, images: Tensor) -> Tensor:
         try:

@@ -1,4 +1,4 @@
-"""Query, key, value and scores of timm's attention modules."""
+"""Computes query, key, value and scores of timm's attention modules."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def attention_bias(module: nn.Module, call: dict, model: str) -> Tensor | None:
     shared = call.get("shared_rel_pos_bias")
     if getattr(module, "relative_position_bias_table", None) is None:
         return shared
-    own = module._get_rel_pos_bias()
-    return own if shared is None else own + shared
+    bias = module._get_rel_pos_bias()
+    return bias if shared is None else bias + shared

@@ -1,4 +1,4 @@
-"""Building timm's models, and fitting foreign weights to them."""
+"""Builds timm's models and fits foreign weights to them."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def convert(
     if fitting is None:
         return state, []
     options = {}
-    known = inspect.signature(fitting).parameters
-    if "adapt_layer_scale" in known and any(name.endswith(".gamma_1") for name in state):
+    parameters = inspect.signature(fitting).parameters
+    if "adapt_layer_scale" in parameters and any(name.endswith(".gamma_1") for name in state):
         options["adapt_layer_scale"] = True  # DeiT III's names
     try:
         fitted = fitting(dict(state), net, **options)

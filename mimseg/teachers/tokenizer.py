@@ -1,4 +1,4 @@
-"""Visual tokenizers as the teacher (BEiT, BEiT v2)."""
+"""Teaches by visual tokenizers (BEiT, BEiT v2)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from mimseg.errors import UserError
 from mimseg.outputs import Needs, TeacherOutput
 from mimseg.registry import MODELS
 from mimseg.teachers.base import Teacher
+from mimseg.teachers.download import downloading, require_download
 from mimseg.teachers.weights import (
     check_weights,
     load_exact,
-    no_download,
     read_weights,
+    require_file,
     strip_prefix,
 )
 
@@ -28,7 +29,7 @@ class _Kind:
     """What is particular to one of mmpretrain's tokenizers.
 
     Args:
-        mean, std: its pixel mapping, as a normalisation of RGB in [0, 1].
+        mean, std: its pixel mapping, as a normalization of RGB in [0, 1].
         vocabulary: the config key of the vocabulary's size.
         forced: settings that keep the constructor from drawing on data or a fixed device.
         encoder: defaults of its `encoder_config`, for which mmpretrain has none that fit.
@@ -70,17 +71,17 @@ class TokenizerTeacher(Teacher):
     """A tokenizer of mmpretrain: the id of each patch in a vocabulary of visual tokens.
 
     Two kinds: the encoder of DALL-E's discrete VAE (BEiT, arXiv 2106.08254, section 2.2), with 8
-    pixels a token, so 112 px for a 14x14 grid, and VQ-KD (BEiT v2, arXiv 2208.06366, section 2.2).
-    Use it with `normalization=dict(type='mimseg.NoNormalization', ids=True)`; `out_channels` is the
-    size of the vocabulary.
+    pixels per token, so 112 px for a 14x14 grid, and VQ-KD (BEiT v2, arXiv 2208.06366, section
+    2.2). Use it with `normalization=dict(type='mimseg.NoNormalization', ids=True)`;
+    `out_channels` is the size of the vocabulary.
 
     Args:
         tokenizer: config of the module: type "mmpretrain.DALL-E" or "mmpretrain.VQKD" and its
             options. VQKD's `encoder_config` need only say what differs from BEiT v2's base.
-        weights: "random" (drawn when the model is initialised, and saved in its checkpoints), a
+        weights: "random" (drawn when the model is initialized, and saved in its checkpoints), a
             file, or an address that starts with http:// or https:// and is read then as well.
         trust: unpickle whatever the file holds. Only for files whose origin you know.
-        mean, std: RGB normalisation; None takes the tokenizer's own pixel mapping.
+        mean, std: RGB normalization; None takes the tokenizer's own pixel mapping.
 
     Raises:
         UserError: another type, no weights, a size that does not give the student's grid; on
@@ -113,6 +114,7 @@ class TokenizerTeacher(Teacher):
         super().__init__(mean=mean or kind.mean, std=std or kind.std, **kwargs)
         self.kind, self.trust = kind, trust
         self.weights = check_weights(weights, "an https:// address")
+        self.from_hub = self.weights.startswith(("http://", "https://"))
         cfg = copy.deepcopy(dict(tokenizer)) | kind.forced | dict(type=f"mmpretrain.{name}")
         if kind.encoder:
             cfg["encoder_config"] = kind.encoder | dict(cfg.get("encoder_config", {}))
@@ -125,25 +127,26 @@ class TokenizerTeacher(Teacher):
     def bind(self, student: nn.Module) -> None:
         side = self.input_size
         if side and (side // self.stride,) * 2 != student.base_grid:
-            wanted = {n * self.stride for n in student.base_grid}
+            sizes = {n * self.stride for n in student.base_grid}
             raise UserError(
                 "teacher.input_size",
                 side,
                 expected=f"a size that gives the student's grid {student.base_grid}, at "
-                f"{self.stride} "
-                "pixels a token",
-                fix=f"teacher.input_size={wanted.pop()}"
-                if len(wanted) == 1
-                else "a square student",
+                f"{self.stride} pixels per token",
+                fix=f"teacher.input_size={sizes.pop()}" if len(sizes) == 1 else "a square student",
             )
+
+    def require_source(self) -> None:
+        if self.from_hub:
+            require_download(self.weights, self.weights)
+        elif not self.saved:
+            require_file(self.weights)
 
     def load(self, student: nn.Module) -> None:
         if self.saved:
             self._draw()
             return
-        path = self.weights
-        if path.startswith(("http://", "https://")):
-            path = _fetch(path)
+        path = _fetch(self.weights) if self.from_hub else self.weights
         state, digest = read_weights(path, self.trust)
         own = self.tokenizer.state_dict()
         state = {key: own[key] for key in self.kind.may_lack} | strip_prefix(state, own)
@@ -156,7 +159,7 @@ class TokenizerTeacher(Teacher):
 
     @torch.no_grad()
     def _draw(self) -> None:
-        """Draw every weight anew. (mmpretrain's own draws some in the constructor, some later.)"""
+        """Draw every weight: mmpretrain draws some in the constructor, some later."""
         for module in self.tokenizer.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
@@ -208,8 +211,6 @@ def _fetch(address: str) -> str:
     path = Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with downloading(address, address):
             torch.hub.download_url_to_file(address, str(path), progress=False)
-        except (OSError, ValueError) as error:
-            raise no_download(address, path.name, error) from error
     return str(path)

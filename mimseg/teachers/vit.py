@@ -1,4 +1,4 @@
-"""A network of our own kind as the teacher: random, a copy of the student, or a checkpoint."""
+"""Teaches by a ViT of our own: random, a copy of the student, or a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ViTTeacher(Teacher):
     """A `mimseg.ViT` as the teacher (dBOT, arXiv 2209.03917; self-distillation).
 
     Args:
-        init: "student" copies the student's weights once they are initialised (dBOT's first
+        init: "student" copies the student's weights once they are initialized (dBOT's first
             teacher), "random" draws its own, anything else is a checkpoint or a work dir.
         backbone: config of the network; None takes the student's own shape.
         depth: number of blocks to keep; 0 leaves the patch embedding (dBOT's L/16 and H/14).
@@ -74,15 +74,15 @@ class ViTTeacher(Teacher):
 
     def load(self, student: nn.Module) -> None:
         if self.init == "student":
-            own, given = self.backbone.state_dict(), student.state_dict()
-            if any(key not in given or given[key].shape != own[key].shape for key in own):
+            state, tensors = student.state_dict(), self.backbone.state_dict()
+            if any(k not in state or state[k].shape != v.shape for k, v in tensors.items()):
                 raise UserError(
                     "teacher.init",
                     "student",
                     expected="a teacher of the student's own shape",
                     fix="leave teacher.backbone out, or use init='random'",
                 )
-            self.backbone.load_state_dict({key: given[key] for key in own})
+            self.backbone.load_state_dict({key: state[key] for key in tensors})
         else:
             self.backbone.init_weights()
             if self.init != "random":
@@ -134,6 +134,6 @@ class ViTTeacher(Teacher):
             grid,
             tokens={layer: x[:, first:] for layer, x in taps.items()},
             cls={layer: x[:, 0] for layer, x in taps.items()} if first else {},
-            qkv={layer: found for layer, found in qkv.items() if layer in needs.qkv},
+            qkv={layer: parts for layer, parts in qkv.items() if layer in needs.qkv},
             attention=attention,
         )

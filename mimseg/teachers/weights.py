@@ -1,10 +1,9 @@
-"""Weights of pretrained teachers: read from a file without running code, loaded whole or not."""
+"""Reads and loads the weights of pretrained teachers: all of a network's, or none."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,9 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mimseg.checkpoints.files import UntrustedCheckpoint, first_tensors, read_checkpoint
-from mimseg.checkpoints.prefix import prefix_hits
-from mimseg.checkpoints.report import shorten
+from mimseg.checkpoints.match import compare
+from mimseg.checkpoints.names import prefix_hits, shorten
+from mimseg.checkpoints.report import LoadReport
 from mimseg.errors import UserError
 
 KEY = "teacher.weights"
@@ -41,6 +41,14 @@ def check_weights(weights: object, hub: str) -> str:
     return str(weights)
 
 
+def require_file(path: str) -> None:
+    """Raise UserError unless there is a file of that name."""
+    if not Path(path).expanduser().is_file():
+        raise UserError(
+            KEY, path, expected="an existing weights file", fix="correct the path, or fetch it"
+        )
+
+
 def read_weights(path: str, trust: bool = False) -> tuple[dict[str, Tensor], str]:
     """The tensors in a file (its first container that has any) and the file's SHA-256.
 
@@ -49,8 +57,8 @@ def read_weights(path: str, trust: bool = False) -> tuple[dict[str, Tensor], str
     """
     with report_untrusted():
         checkpoint = read_checkpoint(path, trust, key=KEY)
-    if found := first_tensors(checkpoint, _CONTAINERS):
-        return found, file_digest(path)
+    if state := first_tensors(checkpoint, _CONTAINERS):
+        return state, file_digest(path)
     raise UserError(
         KEY, path, expected=f"a file with weights; it holds {shorten(map(str, checkpoint))}"
     )
@@ -91,15 +99,16 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def strip_prefix(state: dict[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """What lies under the prefix that most of the network's names have, if that is most of them.
+def strip_prefix(state: dict[str, Tensor], model_names: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors behind the prefix that most of the network's names have in the file.
 
-    Where a student and a teacher lie side by side, the teacher's are taken.
+    All tensors, where no prefix has more than half of the names. Of a student's and a teacher's,
+    the teacher's are taken.
     """
-    own = set(own)
-    hits = prefix_hits(state, own)
+    model_names = set(model_names)
+    hits = prefix_hits(state, model_names)
     prefix = max(hits, key=lambda p: (hits[p], "teacher" in p, -len(p)), default="")
-    if 2 * hits[prefix] <= len(own):
+    if 2 * hits[prefix] <= len(model_names):
         return state
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
@@ -127,50 +136,32 @@ def load_exact(
         UserError: a tensor is missing, has another shape or is not finite, or the file has tensors
             in one of the network's modules that the network cannot take.
     """
-    own = net.state_dict()
-    matched = [n for n in own if n in state]
-    lacking = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
+    match = compare(net.state_dict(), state)
     fix = "name the model that the file was made with: teacher.model, teacher.model_kwargs"
-    extra = [n for n in state if n not in own]
-    if lacking:
-        others = f"; beside them it has {shorten(extra, 3)}" if extra else ""
-        raise UserError(
-            KEY,
-            source,
-            expected=f"all {len(own)} tensors of {model}; {len(matched)} of them are there, not "
-            f"{shorten(lacking, 3)}{others}",
-            fix=fix,
+    if match.missing:
+        extra = f"; it also has {shorten(match.unexpected, 3)}" if match.unexpected else ""
+        total = len(match.matched) + len(match.missing)
+        expected = (
+            f"all {total} tensors of {model}; {len(match.matched)} of them are there, not "
+            f"{shorten(match.missing, 3)}{extra}"
         )
-    shapes = [n for n in matched if own[n].shape != state[n].shape]
-    if shapes:
-        name = shapes[0]
-        raise UserError(
-            KEY,
-            source,
-            expected=f"tensors of {model}'s shapes; {name} is {tuple(state[name].shape)} there and "
-            f"{tuple(own[name].shape)} in the model ({len(shapes)} differ)",
-            fix=fix,
-        )
-    modules = {n.partition(".")[0] for n in own}
-    surplus = [n for n in extra if n.partition(".")[0] in modules and not n.startswith(tuple(drop))]
+        raise UserError(KEY, source, expected=expected, fix=fix)
+    if match.shapes:
+        expected = f"tensors of {model}'s shapes; {match.shape_text()}"
+        raise UserError(KEY, source, expected=expected, fix=fix)
+    modules = {name.partition(".")[0] for name in match.matched}
+    surplus = [
+        name
+        for name in match.unexpected
+        if name.partition(".")[0] in modules and not name.startswith(tuple(drop))
+    ]
     if surplus:
-        raise UserError(
-            KEY,
-            source,
-            expected=f"tensors that {model} can take; it has no {shorten(surplus, 3)}",
-            fix=fix,
-        )
-    sick = [n for n in matched if not torch.isfinite(state[n]).all()]
-    if sick:
-        raise UserError(
-            KEY, source, expected=f"finite weights; NaN or infinity in {shorten(sick, 3)}"
-        )
-    net.load_state_dict({n: state[n] for n in matched}, strict=False)
-    left = Counter(n.partition(".")[0] for n in extra)
-    notes = [f"teacher {model} loaded from {source}: {len(matched)} of {len(own)} tensors"]
-    notes += [f"resized: {shorten(resized)}"] if resized else []
-    notes += ["left out: " + ", ".join(f"{n} ({count})" for n, count in left.items())] * bool(left)
-    print_log("; ".join(notes), "current", logging.INFO)
+        expected = f"tensors that {model} can take; it has no {shorten(surplus, 3)}"
+        raise UserError(KEY, source, expected=expected, fix=fix)
+    match.require_finite(KEY, source, fix="")
+    net.load_state_dict({name: state[name] for name in match.matched}, strict=False)
+    report = LoadReport(f"teacher {model}", source, match, resized=tuple(resized))
+    print_log(str(report), "current", logging.INFO)
 
 
 def no_download(weights: str, place: str, error: Exception) -> UserError:
@@ -181,6 +172,7 @@ def no_download(weights: str, place: str, error: Exception) -> UserError:
         KEY,
         weights,
         expected=f"a download of {place}, which failed ({type(error).__name__}: {reason})",
-        fix="without network, fetch that file elsewhere and set teacher.weights to its path "
-        "(.safetensors, or .pth with tensors alone), or use weights='random'",
+        fix="without a network, fetch the file elsewhere and set teacher.weights to its path "
+        "(.safetensors, or .pth with tensors alone), or copy a Hugging Face cache that has it and "
+        "set HF_HOME, or use weights='random'",
     )

@@ -6,6 +6,7 @@ from argparse import Namespace
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import init_default_scope
 
@@ -94,6 +95,32 @@ def test_built_by_mmpretrain_as_well(views):
     assert isinstance(model, MODELS.get("MaskedImageModeling"))
     model.init_weights()
     assert model(views, mode="loss")["loss"].isfinite()
+
+
+class PlainLoss(torch.nn.Module):
+    """A loss as a user may write it, with a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, prediction, target):
+        return self.scale * (prediction - target).abs().mean(-1)
+
+
+def test_a_plain_module_is_a_loss(tiny_mim, views):
+    """It keeps its parameter names and asks for nothing."""
+    model = tiny_mim(loss=PlainLoss())
+    reference = tiny_mim(loss=dict(type="mimseg.L1Loss"))
+    state = model.state_dict()
+    assert state["objectives.loss.criterion.scale"] == 2
+    reference.load_state_dict(state, strict=False)
+    objectives = model.objectives["loss"], reference.objectives["loss"]
+    assert objectives[0].teacher_needs == objectives[1].teacher_needs
+    loss = model.loss(views)["loss"]
+    torch.testing.assert_close(loss, 2 * reference.loss(views)["loss"])
+    loss.backward()
+    assert objectives[0].criterion.scale.grad != 0
 
 
 def test_a_shared_teacher_runs_once_and_weights_count(tiny_mim, views):
@@ -308,6 +335,56 @@ def test_views_that_cannot_meet_are_told_before_the_first_batch(tiny_mim):
         model.check_views({"student": (8, 8)})
     small = tiny_mim(teacher=dict(type="mimseg.ViTTeacher", input_size=32))
     small.check_views({"student": (32, 32), "teacher": (48, 48)})
+
+
+TIMM = dict(type="mimseg.TimmTeacher", model="vit_tiny_patch16_224", weights="random")
+SMALL = dict(embed_dim=24, depth=1, num_heads=2)
+CLIP = dict(
+    type="mimseg.OpenCLIPTeacher",
+    weights="random",
+    model=dict(
+        embed_dim=12,
+        vision_cfg=dict(image_size=64, layers=1, width=24, head_width=12, patch_size=16),
+    ),
+)
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(
+    ("teacher", "view"),
+    [
+        (dict(type="mimseg.ViTTeacher"), 48),
+        (TIMM | dict(model_kwargs=SMALL), 32),  # built for 224
+        (TIMM | dict(model_kwargs=SMALL | dict(img_size=32)), 32),
+        (TIMM | dict(model_kwargs=SMALL | dict(dynamic_img_size=True)), 32),
+        (TIMM | dict(model="resnet10t", stage=2), 64),
+        (CLIP, 32),
+        (CLIP | dict(img_size=32), 32),
+        (dict(type="mimseg.HOGTeacher", patch_size=16), 32),
+        (dict(type="mimseg.PixelTeacher", patch_size=16), 32),
+    ],
+)
+def test_the_settings_that_an_error_names_give_the_students_grid(tiny_mim, teacher, view, named):
+    def made(teacher):
+        if not named:
+            return tiny_mim(teacher=teacher)
+        empty = dict(teacher=None, normalization=None, head=None, loss=None)
+        return tiny_mim(**empty, objectives=[slots("net")], teachers=dict(net=teacher))
+
+    sizes = {"student": (32, 32), "teacher": (view, view)}
+    with pytest.raises(UserError, match="student's grid 4x4") as caught:
+        made(teacher).check_views(sizes)
+    where = "model.teachers.net." if named else "model.teacher."
+    settings = dict(text.split("=") for text in caught.value.fix.split())
+    assert settings and all(key.startswith(where) for key in settings)
+    cfg = Config(dict(teacher=teacher))
+    cfg.merge_from_dict({f"teacher.{k.removeprefix(where)}": int(v) for k, v in settings.items()})
+    model = made(cfg.to_dict()["teacher"])
+    model.check_views(sizes)
+    losses = model.loss(
+        {"student": torch.rand(2, 3, 32, 32), "teacher": torch.rand(2, 3, view, view)}
+    )
+    assert all(torch.isfinite(loss) for loss in losses.values())
 
 
 def test_flat_keys_beside_objectives_are_refused(tiny_mim):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mimseg.files import write_json
-from mimseg.pipeline.progress import Estimator, budget, clock, fraction, tails
+from mimseg.pipeline.progress import Estimator, budget, fraction, tails
 from mimseg.pipeline.step import Step
 
 SMALL = ('inits = ["random", "mae"]', 'inits = ["mae"]')
@@ -204,16 +204,6 @@ def test_a_folder_of_somebody_else_is_not_emptied(repository):
     mine.write_text("years of work")
     code, output = repository.run()
     assert code == 1 and "pretrain-mae" in output and mine.read_text() == "years of work"
-
-
-def test_clock():
-    assert [clock(s) for s in (0, 59.6, 133, 3733, -5)] == [
-        "00:00",
-        "01:00",
-        "02:13",
-        "1:02:13",
-        "00:00",
-    ]
 
 
 def test_an_estimate_comes_from_the_kind_then_from_the_guess():

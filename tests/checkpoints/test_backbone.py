@@ -12,7 +12,7 @@ from mimseg.checkpoints.backbone import load
 from mimseg.checkpoints.convert import convert
 from mimseg.checkpoints.families import HF
 from mimseg.checkpoints.loader import load_backbone
-from mimseg.checkpoints.shape import shape_of
+from mimseg.checkpoints.vit_shape import shape_of
 from mimseg.checkpoints.written_config import parse_config
 from mimseg.errors import UserError
 from mimseg.students.vit import ViT

@@ -9,9 +9,9 @@ from torch import nn
 
 from mimseg.checkpoints.convert import convert
 from mimseg.checkpoints.files import read_checkpoint
-from mimseg.checkpoints.libraries import choose
+from mimseg.checkpoints.libraries import choose_class
 from mimseg.checkpoints.loader import load_backbone
-from mimseg.checkpoints.shape import shape_of
+from mimseg.checkpoints.vit_shape import shape_of
 from mimseg.errors import UserError
 from mimseg.students.vit import ViT
 
@@ -60,7 +60,7 @@ def classes():
 
 def theirs(library, state):
     """The model that the hint of a conversion describes."""
-    target = choose(library, state)
+    target = choose_class(library, state)
     model = classes()(target.name, target.options(shape_of(state)))
     model.eval()  # mmpretrain's returns None
     return target.name, model

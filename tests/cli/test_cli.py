@@ -76,8 +76,8 @@ def test_choices_are_those_of_the_rooms():
     from mimseg.checkpoints.families import NAMES
     from mimseg.data.checks.check import KINDS
     from mimseg.data.scenes.write import SPLITS
-    from mimseg.export.kinds import PARTS
-    from mimseg.export.onnx_export import OPSETS
+    from mimseg.export.parts import PARTS
+    from mimseg.export.write import OPSETS
 
     assert import_module("mimseg.cli.convert").FAMILIES == NAMES
     assert import_module("mimseg.cli.check").KINDS == tuple(KINDS)

@@ -14,9 +14,9 @@ from mmengine.config import Config
 from mmseg.datasets import ADE20KDataset
 
 from mimseg.cli.check import main
-from mimseg.data.checks import folder_scan
+from mimseg.data.checks import folder as folder_check
 from mimseg.data.checks.check import check_data
-from mimseg.data.checks.folder_scan import FolderScan
+from mimseg.data.checks.folder import FolderScan
 from mimseg.data.checks.layouts.ade20k import _NAMES, ADE20K
 from mimseg.data.checks.report import Part
 from mimseg.recipes.readers import find_configs
@@ -114,7 +114,7 @@ def test_coco(coco):
     assert states(report)["annotations/instances_train2017.json"] == "subset"
     for folder in ("train2017", "val2017"):
         part = next(part for part in report.parts if part.path == folder)
-        assert part.found == part.expected > 0
+        assert part.count == part.expected > 0
 
     (coco / "train2017/scene_000001.jpg").unlink()
     (coco / "val2017/scene_000001.jpg").write_bytes(b"")
@@ -150,7 +150,7 @@ def test_real_coco(tmp_path):
 def test_imagenet(imagenet):
     report = check_data(str(imagenet))
     assert report.title == "ImageNet-1k" and report.complete
-    assert [part.found for part in report.parts] == [12, 4, 8, 4]
+    assert [part.count for part in report.parts] == [12, 4, 8, 4]
     text = str(report)
     assert f"data_root={imagenet / 'train'}\n" in text + "\n"
     assert f"data_root={imagenet}\n" in text + "\n"
@@ -234,13 +234,13 @@ def test_another_folder_is_meant(ade20k, imagenet, tmp_path):
     ("found", "state"), [(0, "ok"), (4, "subset"), (5, "incomplete"), (10, "ok"), (11, "ok")]
 )
 def test_counts(found, state):
-    part = Part("images", "train", found=found, expected=10)
+    part = Part("images", "train", count=found, expected=10)
     part.judge_count("x.zip")
     assert part.state == state and part.good == (state != "incomplete")
 
 
 def test_scan_keeps_a_spread_of_many(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_scan, "KEPT", 5)
+    monkeypatch.setattr(folder_check, "KEPT", 5)
     for folder in ("a", "b/c", ".hidden"):
         (tmp_path / folder).mkdir(parents=True)
     for index in range(40):
@@ -260,13 +260,13 @@ def test_configs_are_read_as_mmengine_reads_them():
         cfg = Config.fromfile(ROOT_DIR / config.path, import_custom_modules=False)
         dataset = cfg.train_dataloader.dataset
         assert cfg.data_root == config.data_root
-        assert dataset.get("with_label", True) == config.labelled
+        assert dataset.get("with_label", True) == config.labeled
         views = [step for step in dataset.pipeline if step.type == "mimseg.MIMViews"]
         assert (views[0].student.size if views else None) == config.size
 
 
 def test_labels_keep_their_dtype():
-    from mimseg.data.checks.label_survey import LabelSurvey
+    from mimseg.data.checks.labels import LabelSurvey
 
     survey = LabelSurvey(["sky ", "floor"], reduce=False)
     assert survey.add(np.array([[0, 300]], np.uint16)) == {0, 300}

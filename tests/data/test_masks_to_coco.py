@@ -7,7 +7,7 @@ import pytest
 from faster_coco_eval.core import mask as rle
 
 from mimseg.cli.masks2coco import main
-from mimseg.data.masks_to_coco import components, masks_to_coco
+from mimseg.data.coco import components, masks_to_coco
 from mimseg.errors import UserError
 
 CAMVID = Path(__file__).parents[3] / "shared/data/camvid.tar"

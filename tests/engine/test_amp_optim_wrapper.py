@@ -5,11 +5,14 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from mimseg.engine import amp_optim_wrapper
 from mimseg.engine.amp_optim_wrapper import AmpOptimWrapper
+from mimseg.engine.prepare import use_amp
 from mimseg.errors import UserError
 
 
@@ -89,6 +92,40 @@ def test_refuses_a_device_without_bfloat16(net, monkeypatch):
     monkeypatch.setattr(amp_optim_wrapper, "bf16_supported", lambda device_type: False)
     with pytest.raises(UserError, match="this cpu has none.*drop --amp"):
         wrap(net)
+
+
+def test_a_config_falls_back_to_float32_and_says_so(monkeypatch):
+    cfg = Config({"optim_wrapper": {"type": "mimseg.AmpOptimWrapper", "dtype": "bfloat16"}})
+    assert amp_optim_wrapper.fall_back(cfg) is None
+    assert cfg.optim_wrapper.type == "mimseg.AmpOptimWrapper"
+    monkeypatch.setattr(amp_optim_wrapper, "bf16_supported", lambda device_type: False)
+    assert "no bfloat16" in amp_optim_wrapper.fall_back(cfg)
+    assert cfg.optim_wrapper.to_dict() == {"type": "OptimWrapper"}
+    assert amp_optim_wrapper.fall_back(cfg) is None  # nothing left to change
+
+
+def test_asking_for_amp_is_refused_where_there_is_none(monkeypatch):
+    cfg = Config({"optim_wrapper": {"type": "OptimWrapper"}})
+    monkeypatch.setattr(amp_optim_wrapper, "bf16_supported", lambda device_type: False)
+    with pytest.raises(UserError, match="has none.*drop --amp"):
+        use_amp(cfg)
+    assert cfg.optim_wrapper.type == "OptimWrapper"
+
+
+@pytest.mark.parametrize("amp_first", [True, False])
+def test_a_checkpoint_resumes_in_the_other_precision(net, amp_first):
+    kinds = (AmpOptimWrapper, OptimWrapper) if amp_first else (OptimWrapper, AmpOptimWrapper)
+    first, second = (kind(torch.optim.AdamW(net.parameters(), lr=0.1)) for kind in kinds)
+    with first.optim_context(net):
+        loss = F.mse_loss(net(X), Y)
+    first.update_params(loss)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    moments = [w.optimizer.state[net[0].weight]["exp_avg"] for w in (first, second)]
+    assert torch.equal(*moments)
+    with second.optim_context(net):
+        loss = F.mse_loss(net(X), Y)
+    second.update_params(loss)
+    assert second.optimizer.state[net[0].weight]["step"] == 2
 
 
 def test_refuses_float16(net):

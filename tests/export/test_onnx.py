@@ -12,9 +12,9 @@ from torch import nn
 
 from mimseg.cli.export import main as export_main
 from mimseg.errors import UserError
-from mimseg.export.check import compare
+from mimseg.export.check import largest_difference
+from mimseg.export.model import ExportedModel
 from mimseg.export.pooling import free_pools
-from mimseg.export.source import Source
 from mimseg.layers import decomposed_position
 from mimseg.registry import MODELS
 
@@ -132,7 +132,7 @@ def test_maps_of_a_classifiers_backbone_at_any_size(case):
     backbone = CLASSIFIER["backbone"] | options | dict(arch=arch, out_indices=(0, -1))
     _, argv = case(CLASSIFIER | dict(backbone=backbone))
     assert export_main([*argv, "--what", "features", "--dynamic"]) == 0
-    source = Source.read(Config.fromfile(argv[0]), argv[1], "features")
+    source = ExportedModel.build(Config.fromfile(argv[0]), argv[1], "features")
     for shape in [(1, 3, 32, 32), (3, 3, 44, 35), (2, 3, 64, 48)]:
         images = torch.randn(shape)
         expected = source.module(images)
@@ -154,7 +154,7 @@ def test_maps_of_a_backbone_with_windows(case, capsys, monkeypatch):
         images = torch.randn(batch, 3, 40, 40)
         close(outputs(argv[2], images), model(images))
     facts = {p.key: p.value for p in onnx.load(argv[2]).metadata_props}
-    assert "mimseg.mean" not in facts and "normalised" in facts["mimseg.input"]
+    assert "mimseg.mean" not in facts and "normalized" in facts["mimseg.input"]
 
 
 @torch.no_grad()
@@ -168,7 +168,7 @@ def test_segmentor_at_any_size(case, capsys):
         assert expected.shape == (shape[0], 5, *shape[2:])
         close(outputs(argv[2], images), [expected])
     facts = {p.key: p.value for p in onnx.load(argv[2]).metadata_props}
-    assert facts["mimseg.input"].startswith("RGB, normalised") and "mimseg.std" in facts
+    assert facts["mimseg.input"].startswith("RGB, normalized") and "mimseg.std" in facts
 
 
 @pytest.mark.parametrize("size", [(7, 5), (6, 4), (4, 9)])
@@ -193,7 +193,7 @@ def test_the_check_fails(tmp_path, monkeypatch):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, path := tmp_path / "same.onnx")
     x = torch.randn(2, 3, 4, 4)
-    assert compare(path, [(x, (x,))]) == 0.0
+    assert largest_difference(path, [(x, (x,))]) == 0.0
     for images, wrong, told in [
         (x, x + 2e-4 * x.abs().max(), "y differs by"),
         (x, x * torch.nan, "y differs by nan"),
@@ -201,9 +201,9 @@ def test_the_check_fails(tmp_path, monkeypatch):
         (x[:1], x[:1], "index: 0 Got: 1 Expected: 2|invalid dimensions"),
     ]:
         with pytest.raises(UserError, match=told):
-            compare(path, [(x, (x,)), (images, (wrong,))])
+            largest_difference(path, [(x, (x,)), (images, (wrong,))])
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert compare(path, [(x, (x + 1,))]) is None
+    assert largest_difference(path, [(x, (x + 1,))]) is None
 
 
 def test_features_that_were_not_trained_are_refused(case, capsys):

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mimseg.errors import UserError
+from mimseg.heads.base import Setting
 from mimseg.layers.position import sincos_position_embedding
 from mimseg.registry import MODELS
 
@@ -66,10 +67,10 @@ def test_a_student_without_cls(tiny_vit):
 
 def test_a_student_that_keeps_its_patches_is_refused(tiny_vit):
     head = build()
-    head.check(tiny_vit(mask_mode="drop"), "all", masked=True)
+    head.check(Setting(tiny_vit(mask_mode="drop"), "all", masked=True))
     for mode, masked in (("token", True), ("drop", False)):
         with pytest.raises(UserError, match="mask_mode='drop'"):
-            head.check(tiny_vit(mask_mode=mode), "all", masked=masked)
+            head.check(Setting(tiny_vit(mask_mode=mode), "all", masked=masked))
 
 
 def test_heads_that_do_not_divide_the_width_are_told():

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mimseg.errors import UserError
+from mimseg.heads.base import Setting
 from mimseg.registry import MODELS
 
 
@@ -48,11 +49,11 @@ def test_dropped_patches_are_refused_when_built(tiny_vit, name):
     head, drops, keeps = build(name), tiny_vit(mask_mode="drop"), tiny_vit(mask_mode="token")
     for positions in ("masked", "all"):
         with pytest.raises(UserError, match="DecoderHead"):
-            head.check(drops, positions, masked=True)
-        head.check(keeps, positions, masked=True)
-        head.check(drops, positions, masked=False)
-    head.check(drops, "visible", masked=True)
-    head.check(drops, "cls", masked=True)
+            head.check(Setting(drops, positions, masked=True))
+        head.check(Setting(keeps, positions, masked=True))
+        head.check(Setting(drops, positions, masked=False))
+    head.check(Setting(drops, "visible", masked=True))
+    head.check(Setting(drops, "cls", masked=True))
 
 
 @pytest.mark.parametrize("depth", [2, 3])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mimseg.errors import UserError
+from mimseg.heads.base import Setting
 from mimseg.registry import MODELS
 
 
@@ -92,5 +93,5 @@ def test_bad_options_are_told(options, key):
 )
 def test_a_student_that_does_not_fit_is_told(student, vit, options, key):
     with pytest.raises(UserError, match=key):
-        build(**options).check(student(**vit), "masked", masked=True)
-    build().check(student(rel_pos_bias="shared"), "masked", masked=True)
+        build(**options).check(Setting(student(**vit), "masked", masked=True))
+    build().check(Setting(student(rel_pos_bias="shared"), "masked", masked=True))

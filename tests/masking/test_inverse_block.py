@@ -31,7 +31,7 @@ def test_one_square_around_a_centre(block):
     """Where one square is all that is visible, it is one, and it lies anywhere."""
     length, area = 100, block**2
     made = masking(ratio=1 - (area + 0.5) / length, block=block, adjust=0.0)
-    assert made.num_centres((10, 10)) == 1
+    assert made.num_centers((10, 10)) == 1
     visible = ~made(3000, (10, 10), CPU).view(-1, 10, 10)
     whole = 0
     for top in range(11 - block):

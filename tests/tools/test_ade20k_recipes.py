@@ -24,10 +24,9 @@ from mimseg.engine.prepare import use_tta
 from mimseg.engine.run import build_runner
 from mimseg.layers.relative_position import resize_relative_table
 from mimseg.registry import MODELS
-from mimseg.rehearse.pretraining import shrink
+from mimseg.rehearse.config import shrink
 
 from shipped import shipped_configs  # isort: skip
-from shrink_dense import ARCH, shrink_dense  # isort: skip
 
 ROOT = Path(__file__).parents[2] / "configs"
 ADE = shipped_configs("configs/ade20k")
@@ -86,7 +85,6 @@ def pretrained(scenes, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp("maskdistill")
     cfg = Config.fromfile(PRETRAIN)
     shrink(cfg, img_size=32)
-    cfg.model.backbone.arch = ARCH
     cfg.optim_wrapper.type = "OptimWrapper"  # not every CPU computes in bfloat16
     cfg.train_cfg.max_epochs = 1
     cfg.dump(work_dir / "config.py")
@@ -99,27 +97,14 @@ def pretrained(scenes, tmp_path_factory):
 def small(path, scenes):
     """A recipe at an eighth of its size: crops of 64 px, for three iterations."""
     cfg = Config.fromfile(path)
-    shrink_dense(cfg)
-    for node in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        node.update(num_workers=0, persistent_workers=False)
-        eighth(node.dataset.pipeline)
-    eighth(cfg.tta_pipeline)
-    eighth(cfg.model.test_cfg)
-    cfg.model.data_preprocessor.test_cfg.size_divisor = cfg.model.backbone.patch_size
+    shrink(cfg)
+    cfg.model.backbone.drop_path_rate = 0.0  # it may drop a block for both images of a batch
     cfg.merge_from_dict({"train_cfg.max_iters": 3, "train_cfg.val_interval": 3})
     cfg.param_scheduler[0].start_factor = 0.5  # three steps of the warmup would move nothing
     for node in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        node.update(num_workers=0, persistent_workers=False)
         node.dataset.data_root = str(scenes)
     return cfg
-
-
-def eighth(node):
-    if isinstance(node, dict):
-        for key in {"scale", "crop_size", "stride"} & node.keys():
-            node[key] = tuple(side // 8 for side in node[key])
-    if isinstance(node, dict | list | tuple):
-        for one in node.values() if isinstance(node, dict) else node:
-            eighth(one)
 
 
 def build_backbone(cfg):

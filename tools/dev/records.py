@@ -17,7 +17,7 @@ from dev.cost.records import cost_table
 from mimseg.benchmark.study import study_markdown, study_tables
 from mimseg.benchmark.summary import Comparison, Summary, verdict_text
 from mimseg.errors import UserError, exit_code
-from mimseg.files import read_json, write_text
+from mimseg.files import read_json, replace_section, write_text
 from mimseg.pipeline.provenance import short_commit
 
 BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
@@ -68,13 +68,11 @@ def table(records: list[dict[str, Any]]) -> str:
 def write_table(folder: Path) -> Path:
     """Put the table into `folder/README.md`, between the markers or at its end."""
     path = folder / "README.md"
-    text = path.read_text(encoding="utf-8") if path.is_file() else "# Results\n"
-    body = f"{BEGIN}\n\n{table(read_records(folder))}\n\n{END}"
-    if BEGIN in text and END in text:
-        text = text[: text.index(BEGIN)] + body + text[text.index(END) + len(END) :]
-    else:
-        text = f"{text.rstrip()}\n\n{body}\n"
-    write_text(path, text)
+    records = read_records(folder)
+    text = path.read_text(encoding="utf-8") if path.is_file() else "# Results"
+    if BEGIN not in text:
+        write_text(path, f"{text.rstrip()}\n\n{BEGIN}\n{END}\n")
+    replace_section(path, BEGIN, END, table(records))
     return path
 
 

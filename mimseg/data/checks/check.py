@@ -13,7 +13,7 @@ from mimseg.data.checks.layouts import imagenet as imagenet_layout
 from mimseg.data.checks.layouts import scenes as scenes_layout
 from mimseg.data.checks.report import Report
 
-# in the order in which they are recognised; the last, ANY, fits everything
+# in the order in which they are recognized; the last, ANY, fits everything
 KINDS = {
     "scenes": scenes_layout,
     "ade20k": ade20k_layout,
@@ -30,7 +30,7 @@ def check_data(root: str, kind: str | None = None) -> Report:
 
     Args:
         root: its folder.
-        kind: one of KINDS; None recognises it.
+        kind: one of KINDS; None recognizes it.
 
     Raises:
         UserError: there is no such folder, or it cannot be read.
@@ -38,17 +38,17 @@ def check_data(root: str, kind: str | None = None) -> Report:
     require_path("ROOT", root)
     root = os.path.normpath(root)
     looks = next(name for name, layout in KINDS.items() if layout.fits(root))
-    found = KINDS[kind or looks].report(root)
+    report = KINDS[kind or looks].report(root)
     if looks == ANY:  # another kind's data may lie near by
         wanted = [name for name in KINDS if name != ANY] if kind is None else [kind]
         near = ((path, name) for path in _near(root) for name in wanted)
         for path, name in near if kind != ANY else ():
             if KINDS[name].fits(path):
-                found.notes.append(f"{path} looks like {name}: give that folder as ROOT")
+                report.notes.append(f"{path} looks like {name}: give that folder as ROOT")
                 break
     elif kind not in (None, looks):
-        found.notes.append(f"{root} looks like {looks}: try --kind {looks}")
-    return found
+        report.notes.append(f"{root} looks like {looks}: try --kind {looks}")
+    return report
 
 
 def _near(root: str) -> Iterator[str]:

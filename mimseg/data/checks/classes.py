@@ -1,4 +1,4 @@
-"""Checks that a classifier has the classes of its labelled image folders, before it is built."""
+"""Checks that a classifier has the classes of its labeled image folders, before it is built."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_classes(cfg: Mapping, splits: Iterable[str]) -> None:
     if known not in (None, count):
         raise UserError(preprocessor, known, expected=f"{count}, as {HEAD}", fix="set both")
     first: tuple[str, list[str]] | None = None
-    for data in _labelled(cfg, splits):
+    for data in _labeled(cfg, splits):
         key, folder = data.prefix("img_path")
         if data.ann_file:
             _check_list(f"{data.key}.ann_file", data.ann_file, count)
@@ -57,7 +57,7 @@ def check_classes(cfg: Mapping, splits: Iterable[str]) -> None:
     _check_topk(cfg, splits, count)
 
 
-def _labelled(cfg: Mapping, splits: Iterable[str]) -> Iterator[DatasetConfig]:
+def _labeled(cfg: Mapping, splits: Iterable[str]) -> Iterator[DatasetConfig]:
     """The folders of mmpretrain's CustomDataset whose labels are read."""
     for data in config_datasets(cfg, splits):
         if data.name == "CustomDataset" and data.get("with_label") and not data.is_remote:

@@ -1,4 +1,4 @@
-"""Checks of a COCO annotation file against its images and the config's classes."""
+"""Checks a COCO annotation file against its images and the config's classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", "
 
 
 @dataclass(frozen=True)
-class CocoFound:
+class CocoContent:
     """What a COCO file lists.
 
     Args:
@@ -68,11 +68,11 @@ def _read(key: str, path: str) -> tuple[list[str], list[str]]:
         raise UserError(
             key, path, expected=f"{expected}; an entry has no {error}", fix=fix
         ) from error
-    for found, what in ((stray, "image_id"), (wrong, "category_id")):
-        if found:
-            problem = f"the {what} of {len(found)} annotations is not in the file"
+    for ids, what in ((stray, "image_id"), (wrong, "category_id")):
+        if ids:
+            problem = f"the {what} of {len(ids)} annotations is not in the file"
             raise UserError(
-                key, path, expected=f"{expected}; {problem}, the first of id {found[0]}", fix=fix
+                key, path, expected=f"{expected}; {problem}, the first of id {ids[0]}", fix=fix
             )
     return files, names
 
@@ -98,12 +98,12 @@ def _absent(folder: str, files: list[str]) -> list[str]:
     absent = []
     for parent, names in by_parent.items():
         path = os.path.join(folder, parent)
-        there = set(os.listdir(path)) if os.path.isdir(path) else set()
-        absent += [name for name in names if os.path.basename(name) not in there]
+        present = set(os.listdir(path)) if os.path.isdir(path) else set()
+        absent += [name for name in names if os.path.basename(name) not in present]
     return absent
 
 
-def find_coco(key: str, path: str, folder_key: str, folder: str) -> CocoFound:
+def read_coco(key: str, path: str, folder_key: str, folder: str) -> CocoContent:
     """Look at a COCO file and its images' folder; a large file is not parsed whole.
 
     Args:
@@ -121,7 +121,7 @@ def find_coco(key: str, path: str, folder_key: str, folder: str) -> CocoFound:
     if not files:
         raise UserError(key, path, expected="at least one image", fix="replace the file")
     absent = _absent(folder, files)
-    return CocoFound(files, names, absent, [] if absent else empty_files(folder, files))
+    return CocoContent(files, names, absent, [] if absent else empty_files(folder, files))
 
 
 def check_coco(data) -> None:
@@ -135,23 +135,23 @@ def check_coco(data) -> None:
     """
     key, path = f"{data.key}.ann_file", data.ann_file
     folder_key, folder = data.prefix("img", "img_path")
-    found = find_coco(key, path, folder_key, folder)
-    if found.absent:
+    content = read_coco(key, path, folder_key, folder)
+    if content.absent:
         raise UserError(
             key,
             path,
-            expected=f"images that are in {folder}; {len(found.absent)} of {len(found.files)} "
+            expected=f"images that are in {folder}; {len(content.absent)} of {len(content.files)} "
             "are not "
-            f"there, the first {found.absent[0]!r}",
+            f"there, the first {content.absent[0]!r}",
             fix=f"correct {folder_key}, or add the images",
         )
-    _check_classes(f"{data.key}.metainfo.classes", path, list(data.classes), found.categories)
-    if found.empty:
-        told = f"{len(found.empty)} images are empty files, the first {found.empty[0]!r}"
+    _check_classes(f"{data.key}.metainfo.classes", path, list(data.classes), content.categories)
+    if content.empty:
+        message = f"{len(content.empty)} images are empty files, the first {content.empty[0]!r}"
         if data.get("test_mode"):
             fix = "restore them, or delete them and their entries"
-            raise UserError(folder_key, folder, expected=f"images that open; {told}", fix=fix)
-        print_log(f"{folder_key} = {folder!r}: {told}", "current", logging.WARNING)
+            raise UserError(folder_key, folder, expected=f"images that open; {message}", fix=fix)
+        print_log(f"{folder_key} = {folder!r}: {message}", "current", logging.WARNING)
 
 
 def _check_classes(key: str, path: str, classes: list[str], names: list[str]) -> None:

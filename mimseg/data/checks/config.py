@@ -1,4 +1,4 @@
-"""Looks at a config's data before anything is built, and says what is wrong in one message.
+"""Checks a config's data before anything is built, and says what is wrong in one message.
 
 Known are image folders, mmseg's image and label map folders, and COCO files; another kind of data
 set is left alone, and so is data on a remote backend. Reading is capped, so that a check takes a
@@ -20,6 +20,7 @@ from mimseg.data.checks.coco import check_coco
 from mimseg.data.checks.folder import check_folder, require_path
 from mimseg.data.checks.labels import check_label_maps
 from mimseg.errors import UserError
+from mimseg.registry import find_default, find_parameter
 
 SPLITS = ("train", "val", "test")
 
@@ -48,12 +49,11 @@ class DatasetConfig:
 
     def default(self, name: str, default=None):
         """Return what the class, or a parent of it, takes where the entry gives nothing."""
-        for parent in self.cls.__mro__ if self.cls else ():
-            init = parent.__dict__.get("__init__")
-            found = inspect.signature(init).parameters.get(name) if init else None
-            if found is not None and found.default is not inspect.Parameter.empty:
-                return found.default
-        return default
+        return find_default(self.cls, name, default)
+
+    def takes(self, name: str) -> bool:
+        """Whether the class has such an argument."""
+        return find_parameter(self.cls, name) is not None
 
     @property
     def is_remote(self) -> bool:
@@ -88,7 +88,7 @@ class DatasetConfig:
         return isinstance(prefixes, Mapping) and bool(prefixes.get(name))
 
     @property
-    def own_classes(self) -> list[str]:
+    def class_defaults(self) -> list[str]:
         """The class names that the class itself has, in the order of the files' labels."""
         return list((getattr(self.cls, "METAINFO", None) or {}).get("classes") or ())
 
@@ -97,7 +97,7 @@ class DatasetConfig:
         names = (self.given.get("metainfo") or {}).get("classes")
         if isinstance(names, str):  # mmengine reads such a file, a name a line
             names = Path(names).read_text().splitlines() if os.path.isfile(names) else ()
-        return list(names or self.own_classes)
+        return list(names or self.class_defaults)
 
 
 def leaf_datasets(key: str, given: Mapping, scope: str) -> Iterator[DatasetConfig]:

@@ -1,4 +1,4 @@
-"""What a check of a data set found: its parts, what was looked into, and what it can train."""
+"""Reports what a data set holds: its parts, what was looked into, and what it can train."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mimseg.data.checks.folder import FolderScan
 from mimseg.recipes.readers import DataConfig, find_configs
 
+# what mmpretrain's CustomDataset reads
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
 SHOWN = 5  # configs listed, one of each folder; of more folders the names alone
 GOOD = ("ok", "subset")
 
@@ -20,7 +23,7 @@ class Part:
     Args:
         name: what it is.
         path: relative to the data set's root.
-        found: number of images or maps in it.
+        count: number of images or maps in it.
         expected: how many there should be; None where that is not known.
         labels: whether only training on labels needs it.
         state: "ok", "subset" (usable, far fewer than official), or what is the matter in a word.
@@ -30,7 +33,7 @@ class Part:
 
     name: str
     path: str
-    found: int = 0
+    count: int = 0
     expected: int | None = None
     labels: bool = False
     state: str = "ok"
@@ -47,17 +50,58 @@ class Part:
 
         Less than half is taken for a choice of one's own, more for an unpacking that was cut short.
         """
-        if self.expected is None or self.found >= self.expected or not self.found:
+        if self.expected is None or self.count >= self.expected or not self.count:
             return
-        if 2 * self.found < self.expected:
+        if 2 * self.count < self.expected:
             self.state = self.state if self.problems else "subset"
         else:
-            lost = self.expected - self.found
+            lost = self.expected - self.count
             self.fail("incomplete", f"{self.path}: {lost:,} are missing; unpack {source} again")
 
     @property
     def good(self) -> bool:
         return self.state in GOOD
+
+
+def scan_part(
+    part: Part, root: str, source: str, suffixes: Sequence[str] = SUFFIXES
+) -> FolderScan | None:
+    """Count the images of a part and look into some; problems are noted in the part.
+
+    Args:
+        part: to fill.
+        root: the data set's.
+        source: the archive, or another way to it, for messages.
+        suffixes: of the images, in lower case.
+
+    Returns:
+        The scan, or None where there is nothing.
+    """
+    folder = os.path.join(root, part.path)
+    if not os.path.isdir(folder):
+        part.fail("missing", f"{part.path}: make the folder {folder} from {source}")
+        return None
+    scan = FolderScan(folder, suffixes)
+    part.count = scan.count
+    if not scan.count:
+        others = ", ".join(f"{n:,} {suffix or 'bare'}" for suffix, n in scan.others.most_common(3))
+        content = f"{others} files only" if others else "nothing in it"
+        message = f"no images ({', '.join(suffixes)}) in {folder}, {content}; fill it from {source}"
+        part.fail("empty", f"{part.path}: {message}")
+        return None
+    part.looked_into = f"{scan.looked_at:,} files' sizes, {len(scan.sizes)} images opened"
+    if scan.typical_side:
+        part.looked_into += f" (shorter side: median {scan.typical_side} px)"
+    if scan.empty:
+        count = f"{len(scan.empty):,} of {scan.looked_at:,} files looked at are empty (0 bytes)"
+        part.fail(
+            "damaged", f"{part.path}: {count}, such as {scan.empty[0]}; restore from {source}"
+        )
+    for name, reason in list(scan.broken.items())[:1]:
+        count = f"{len(scan.broken)} of {len(scan.broken) + len(scan.sizes)} images do not open"
+        part.fail("damaged", f"{part.path}: {count}, such as {name} ({reason}); restore them")
+    part.judge_count(source)
+    return scan
 
 
 @dataclass
@@ -66,7 +110,7 @@ class Report:
 
     Args:
         title: the data set.
-        root: its folder, as given.
+        root: its folder.
         parts: what it consists of.
         notes: sentences on it as a whole.
         options: config options that the labels take.
@@ -86,10 +130,10 @@ class Report:
             if config.data_root == home or config.data_root.startswith(home + "/"):
                 by_sub.setdefault(config.data_root[len(home) + 1 :], []).append(config)
         for sub, configs in sorted(by_sub.items()):
-            labelled = any(config.labelled for config in configs)
+            labeled = any(config.labeled for config in configs)
             below = [part for part in self.parts if f"{part.path}/".startswith(sub)]
-            needed = [part for part in below if labelled or not part.labels]
-            aim = "training on labels" if labelled else "pretraining"
+            needed = [part for part in below if labeled or not part.labels]
+            aim = "training on labels" if labeled else "pretraining"
             self.offer_group(aim if len(by_sub) > 1 else "", configs, sub, needed)
 
     def offer_group(
@@ -123,7 +167,7 @@ class Report:
         rows = [("part", "path", "found", "expected", "state")]
         for part in self.parts:
             expected = f"{part.expected:,}" if part.expected else "-"
-            rows.append((part.name, part.path, f"{part.found:,}", expected, part.state))
+            rows.append((part.name, part.path, f"{part.count:,}", expected, part.state))
         wide = [max(len(row[column]) for row in rows) for column in range(4)]
         return [
             f"  {a:<{wide[0]}}  {b:<{wide[1]}}  {c:>{wide[2]}}  {d:>{wide[3]}}  {e}"
@@ -140,8 +184,8 @@ class Report:
                 continue
             root = os.path.join(self.root, sub) if sub else self.root
             lines += ["", f"ready{for_what}: train with", *_listed(configs)]
-            labelled = any(config.labelled for config in configs)
-            options = [f"data_root={shlex.quote(root)}", *(self.options if labelled else ())]
+            labeled = any(config.labeled for config in configs)
+            options = [f"data_root={shlex.quote(root)}", *(self.options if labeled else ())]
             lines += [f"  and --cfg-options {' '.join(options)}"]
         return lines
 

@@ -1,1 +1,1 @@
-"""Draws labelled scenes."""
+"""Draws labeled scenes."""

@@ -1,6 +1,6 @@
-"""Generated scenes: textured objects before a textured background, with their labels.
+"""Draws generated scenes: textured objects before a textured background, with their labels.
 
-The scenes are made so that a learned representation pays: colours carry no class information, a
+The scenes are made so that a learned representation pays: colors carry no class information, a
 class is an outline together with a texture, and objects occlude one another under uneven light,
 shadows, blur and sensor noise.
 """
@@ -30,11 +30,11 @@ class SceneConfig:
         period: a texture's repeat in pixels of a 96 pixel image (it scales with `size`).
         stretch: ratio of the two axes of an object.
         tilt: rotation of outlines, and apart from them of textures, in degrees.
-        contrast: distance between the two colours of an object's texture, of RGB in [0, 1].
+        contrast: distance between the two colors of an object's texture, of RGB in [0, 1].
         stuff_contrast: likewise of the two background textures.
-        stuff_colour: saturation of the background's colours, against 1 of the objects'.
-        clutter: number of small unlabelled specks and lines behind the objects.
-        twigs: number of thin unlabelled lines before the objects.
+        stuff_colour: saturation of the background's colors, against 1 of the objects'.
+        clutter: number of small unlabeled specks and lines behind the objects.
+        twigs: number of thin unlabeled lines before the objects.
         light: strength of the lighting gradient.
         shadow: darkness of the objects' cast shadows.
         blur: standard deviation of the Gaussian blur in pixels.
@@ -84,8 +84,8 @@ def _pixels(size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(x), np.ascontiguousarray(y)
 
 
-def _colours(rng: np.random.Generator, contrast: float) -> np.ndarray:
-    """Return two random colours (2, 3) about `contrast` apart."""
+def _colors(rng: np.random.Generator, contrast: float) -> np.ndarray:
+    """Return two random colors (2, 3) about `contrast` apart."""
     first = rng.uniform(0.05, 0.95, 3)
     step = rng.standard_normal(3)
     step *= contrast / np.linalg.norm(step)
@@ -100,23 +100,23 @@ def _to_bytes(canvas: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values.transpose(1, 2, 0))
 
 
-def _blend(weight: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def _blend(weight: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """Return (3, H, W): planes, because NumPy is slow where the last axis has only 3 entries."""
-    return colours[0][:, None, None] + weight * (colours[1] - colours[0])[:, None, None]
+    return colors[0][:, None, None] + weight * (colors[1] - colors[0])[:, None, None]
 
 
 def _background(config: SceneConfig, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return the canvas (3, H, W) float32 and its labels: cloud over gravel, a curve between."""
     size = config.size
     x, y = _pixels(size)
-    colours = []
+    colors = []
     for _ in STUFF:
-        pair = _colours(rng, rng.uniform(*config.stuff_contrast))
-        grey = pair.mean(axis=1, keepdims=True)
-        colours.append(grey + np.float32(rng.uniform(*config.stuff_colour)) * (pair - grey))
-    cloud = _blend(np.clip(0.5 + 0.4 * smooth_noise(rng, (size, size), size / 4), 0, 1), colours[0])
+        pair = _colors(rng, rng.uniform(*config.stuff_contrast))
+        gray = pair.mean(axis=1, keepdims=True)
+        colors.append(gray + np.float32(rng.uniform(*config.stuff_colour)) * (pair - gray))
+    cloud = _blend(np.clip(0.5 + 0.4 * smooth_noise(rng, (size, size), size / 4), 0, 1), colors[0])
     grain = smooth_noise(rng, (size, size), 2.5 * size / 96)
-    ground = _blend(np.clip(0.5 + 0.45 * grain, 0, 1), colours[1])
+    ground = _blend(np.clip(0.5 + 0.45 * grain, 0, 1), colors[1])
     height, tilt, bend = rng.uniform(0.2, 0.8), rng.uniform(-0.5, 0.5), rng.uniform(0.0, 0.08)
     wave = bend * np.sin(x[0] * (2 * np.pi * rng.uniform(0.5, 2) / size) + rng.uniform(0, 6))
     line = size * (height + wave) + tilt * (x[0] - size / 2)
@@ -133,16 +133,16 @@ def _specks(canvas: np.ndarray, count: int, rng: np.random.Generator, blobs: boo
     size = canvas.shape[1]
     drawn = _to_bytes(canvas)  # cv2 smooths edges only in uint8
     for _ in range(count):
-        colour = [int(c) for c in rng.integers(0, 256, 3)]
+        color = [int(c) for c in rng.integers(0, 256, 3)]
         start, reach = rng.uniform(0, size, 2), rng.uniform(0.03, 0.12, 2) * size
         if blobs and rng.random() < 0.6:
             spot, axes = tuple(np.rint(start).astype(int)), tuple(np.rint(reach / 2).astype(int))
-            cv2.ellipse(drawn, spot, axes, rng.uniform(0, 180), 0, 360, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(drawn, spot, axes, rng.uniform(0, 180), 0, 360, color, -1, cv2.LINE_AA)
         else:
             angle, length = rng.uniform(0, 2 * np.pi), reach.sum() * (1 if blobs else 3)
             end = start + length * np.array([np.cos(angle), np.sin(angle)])
             points = [tuple(np.rint(p).astype(int)) for p in (start, end)]
-            cv2.line(drawn, *points, colour, 1, cv2.LINE_AA)
+            cv2.line(drawn, *points, color, 1, cv2.LINE_AA)
     return np.ascontiguousarray(drawn.transpose(2, 0, 1), np.float32) / 255
 
 
@@ -183,12 +183,12 @@ def _paint(config: SceneConfig, rng: np.random.Generator, canvas: np.ndarray, th
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
     period = rng.uniform(*config.period) * size / 96
     weight = texture(kind, cos * px + sin * py, cos * py - sin * px, period, rng)
-    colour = _blend(weight, _colours(rng, rng.uniform(*config.contrast)))
+    color = _blend(weight, _colors(rng, rng.uniform(*config.contrast)))
     turn, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.35) / radius
     ramp = (px - x) * np.float32(np.cos(turn)) + (py - y) * np.float32(np.sin(turn))
-    colour *= 1 + np.float32(strength) * ramp
+    color *= 1 + np.float32(strength) * ramp
     window = canvas[:, rows, cols]
-    window += cover[rows, cols] * (colour - window)
+    window += cover[rows, cols] * (color - window)
     return cover > 0.5
 
 

@@ -1,7 +1,7 @@
-"""What generated scenes are made of: outlines, textures, smooth noise and the table of classes.
+"""Makes the parts of generated scenes: outlines, textures, smooth noise, the table of classes.
 
 Outlines are polygons inside the unit circle. Textures map pixel coordinates to [0, 1], with soft
-steps so that they do not alias. Neither knows about colour: colours are drawn at random and tell
+steps so that they do not alias. Neither knows about color: colors are drawn at random and tell
 nothing about the class.
 """
 
@@ -108,7 +108,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) 
 def texture(
     kind: str, x: np.ndarray, y: np.ndarray, period: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return a texture's weight between its two colours, float32 in [0, 1], of x's shape.
+    """Return a texture's weight between its two colors, float32 in [0, 1], of x's shape.
 
     Args:
         kind: as named in `THINGS`.

@@ -17,7 +17,6 @@ import ast
 import json
 import multiprocessing
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from functools import partial
@@ -30,6 +29,7 @@ from mimseg.data import coco as coco_format
 from mimseg.data.scenes.draw import SceneConfig, draw_scene
 from mimseg.data.scenes.parts import CLASSES, PALETTE, STUFF, THINGS
 from mimseg.errors import UserError
+from mimseg.progress import Progress
 
 # split -> (number in the seed, image folder, name in COCO's file)
 SPLITS = {
@@ -54,20 +54,20 @@ def _write_chunk(root: Path, config: SceneConfig, seed: int, job: tuple[str, ran
     """Draw and write some images of one split; return each image's COCO instances."""
     split, indices = job
     number, folder, coco_name = SPLITS[split]
-    found = []
+    annotated = []
     for index in indices:
         scene = draw_scene(config, np.random.default_rng([seed, number, index]))
         path = root / folder / f"scene_{index:06d}"
         image = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
         _write_file(path, ".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if coco_name is None:
-            found.append([])
+            annotated.append([])
             continue
         labels = root / folder.replace("images", "annotations") / path.name
         _write_file(labels, ".png", scene.labels, [cv2.IMWRITE_PNG_COMPRESSION, 6])
         pairs = zip(scene.categories, scene.masks, strict=True)
-        found.append([coco_format.instance(category, mask) for category, mask in pairs])
-    return found
+        annotated.append([coco_format.instance(category, mask) for category, mask in pairs])
+    return annotated
 
 
 def _start_process() -> None:
@@ -97,25 +97,19 @@ def _draw_all(
                 (root / folder.replace("images", "annotations")).mkdir(parents=True)
         starts = range(0, count, CHUNK)
         jobs += [(split, range(start, min(count, start + CHUNK))) for start in starts]
-    found: dict[str, list] = {split: [] for split in counts}
-    total, done, begin = sum(counts.values()), 0, time.monotonic()
-    told = begin
+    annotations: dict[str, list] = {split: [] for split in counts}
+    progress = Progress(sum(counts.values()), "images", "scenes")
     results = _results(partial(_write_chunk, root, config, seed), jobs, workers)
     for (split, indices), result in zip(jobs, results, strict=True):
-        found[split] += result
-        done += len(indices)
-        now = time.monotonic()
-        if now - told > 2 or (done == total and now - begin > 2):
-            told, rate = now, done / (now - begin)
-            left = (total - done) / rate
-            print(f"scenes: {done}/{total}, {rate:.0f} a second, {left:.0f} s left", flush=True)
+        annotations[split] += result
+        progress.update(progress.done + len(indices))
     categories = dict(enumerate(THINGS, 1))
     for split, count in counts.items():
         name = SPLITS[split][2]
         if name and count:
             images = [(f"scene_{i:06d}.jpg", config.size, config.size) for i in range(count)]
             path = root / "annotations" / f"instances_{name}.json"
-            coco_format.write(path, coco_format.document(images, found[split], categories))
+            coco_format.write(path, coco_format.document(images, annotations[split], categories))
 
 
 def write_scenes(
@@ -128,7 +122,7 @@ def write_scenes(
 ) -> bool:
     """Write a data set and return True, or return False where the same one already lies there.
 
-    A killed run leaves `OUT.partial`; the next one starts afresh.
+    A killed run leaves `OUT.partial`; the next one starts from nothing.
 
     Args:
         out: folder to make.
@@ -186,16 +180,16 @@ def _is_free(out: Path, wanted: dict, force: bool) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return True
     marker = out / MARKER
-    found = json.loads(marker.read_text()) if marker.is_file() else None
-    ours = found is not None or (out.is_dir() and all(p.name in OURS for p in out.iterdir()))
+    previous = json.loads(marker.read_text()) if marker.is_file() else None
+    ours = previous is not None or (out.is_dir() and all(p.name in OURS for p in out.iterdir()))
     if not ours:
         expected = "a new or empty folder, or one of scenes made earlier"
         raise UserError("OUT", str(out), expected=expected, fix="choose another folder")
     if force:
-        return found != wanted
-    if found == wanted:
+        return previous != wanted
+    if previous == wanted:
         return False
-    state = "says others" if found else "is missing"
+    state = "says others" if previous else "is missing"
     expected = f"scenes of these arguments; {MARKER} there {state}"
     raise UserError(
         "OUT", str(out), expected=expected, fix="choose another folder, or replace with --force"

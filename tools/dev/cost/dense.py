@@ -13,7 +13,7 @@ from typing import Any
 from dev.cost.cell import OURS, Cell
 from dev.cost.memory import PeakMemory
 from dev.cost.worker import BenchFailure, Worker
-from mimseg.pipeline.progress import clock
+from mimseg.progress import Progress, clock
 
 # largest difference over largest value. A training loss of Mask R-CNN may hang on one proposal.
 TOLERANCE = {"maps": 1e-4, "head": 1e-4, "gradients": 1e-3, "loss": 1e-2}
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 class Clock:
-    """Tells on stderr how long all cells still take.
+    """Prints on stderr how long all cells still take.
 
     Args:
         cells: all that will be measured.
@@ -33,20 +33,20 @@ class Clock:
     """
 
     def __init__(self, cells: list[Cell], rounds: int) -> None:
-        self.work = sum(cell.work for cell in cells) * (rounds + _COMPARISON)
-        self.cells, self.done, self.setups = len(cells), 0.0, []
-        self.start = self.last = time.monotonic()
+        work = sum(cell.work for cell in cells) * (rounds + _COMPARISON)
+        self.progress = Progress(work, "work")
+        self.cells, self.setups, self.last = len(cells), [], time.monotonic()
 
     def ready(self) -> None:
         """Note that a cell's processes have built their models."""
         self.setups.append(time.monotonic() - self.last)
+        self.progress.skip(self.setups[-1])
 
-    def tell(self, cell: Cell, rounds: float, text: str) -> None:
-        """Note that a cell went on by so many steps of each side, and print `text`."""
-        self.done += cell.work * rounds
+    def print(self, cell: Cell, rounds: float, text: str) -> None:
+        """Note that a cell has run so many more steps of each side, and print `text`."""
+        self.progress.done += cell.work * rounds
         self.last = time.monotonic()
-        stepping = self.last - self.start - sum(self.setups)
-        left = stepping * max(self.work / self.done - 1, 0)
+        left = self.progress.left() or 0.0
         left += (self.cells - len(self.setups)) * statistics.fmean(self.setups)
         print(f"  {text}; about {clock(left)} left", file=sys.stderr, flush=True)
 
@@ -84,7 +84,7 @@ def measure(cell: Cell, steps: int, warmup: int, progress: Clock) -> list[Row]:
         else:
             ours.ask("save_outputs", outputs)
             differences = [stock.ask("differences", outputs)] * 2
-        progress.tell(cell, _COMPARISON, "outputs compared")
+        progress.print(cell, _COMPARISON, "outputs compared")
         refuse(cell, *differences)
         outputs.unlink()
         for side in sides:
@@ -97,7 +97,7 @@ def measure(cell: Cell, steps: int, warmup: int, progress: Clock) -> list[Row]:
                     seconds[side.name].append(round(value, 5))
             kind = "warm-up" if number < warmup else "timed"
             text = f"step {number + 1} of {warmup + steps} ({kind}): ours {found[0]:.2f} s, "
-            progress.tell(cell, 1, f"{text}stock {found[1]:.2f} s")
+            progress.print(cell, 1, f"{text}stock {found[1]:.2f} s")
         peaks = {side.name: side.ask("peak") for side in sides}
     return [
         {

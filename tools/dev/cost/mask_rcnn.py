@@ -10,6 +10,7 @@ from mmengine.config import ConfigDict
 
 from dev.cost.cell import PATCH, Cell
 from dev.cost.recipe import model_of
+from mimseg.rehearse.parts import narrow
 
 SCOPE = "mmdet"
 _WINDOW = 14  # ViTDet, arXiv 2203.16527, section 4
@@ -62,13 +63,9 @@ def model(cell: Cell, backbone: dict[str, Any]) -> ConfigDict:
 
 
 def _slim(config: ConfigDict, width: int) -> None:
-    roi = config.roi_head
-    config.neck.out_channels = width
-    config.rpn_head.update(in_channels=width, feat_channels=width)
-    for extractor in (roi.bbox_roi_extractor, roi.mask_roi_extractor):
-        extractor.out_channels = width
-    roi.bbox_head.update(in_channels=width, conv_out_channels=width, fc_out_channels=width)
-    roi.mask_head.update(in_channels=width, conv_out_channels=width)
+    backbone = config.neck.in_channels
+    for name in ("neck", "rpn_head", "roi_head"):
+        narrow(config[name], lambda count: count if count == backbone else width)
     config.train_cfg.rcnn.sampler.num = 32
 
 

@@ -1,6 +1,6 @@
 """Trains one method at small size: python tools/dev method-run CONFIG --work-dir DIR --data DIR.
 
-Slots are made small by `mimseg.rehearse.pretraining`; images, schedule and optimizer are the same
+Slots are made small by `mimseg.rehearse`; images, schedule and optimizer are the same
 for all methods (ours): AdamW at one learning rate, a short warm-up, then a cosine. Position
 embeddings that are learned become sine-cosine ones: from random ones, places are not told apart in
 so few steps.
@@ -13,7 +13,6 @@ import copy
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,21 +22,21 @@ from mmengine.runner import Runner
 from dev.methods.measure import measure
 from dev.methods.table import build_small
 from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.loader import load_whole, weights_in
 from mimseg.data.checks.folder import check_folder, walk_files
 from mimseg.engine.prepare import prepare_work_dir
 from mimseg.engine.run import train
 from mimseg.engine.stages import stage_configs, train_stages
 from mimseg.errors import UserError, exit_code
 from mimseg.files import write_json, write_text
-from mimseg.rehearse.pretraining import shrink
+from mimseg.rehearse.config import shrink
+from mimseg.rehearse.schedule import count_steps
 
 RESULT = "result.json"
 SIZE = dict(width=96, depth=6, img_size=64, patch_size=8)
 BATCH, HELD_OUT, LR = 32, 256, 1.5e-3
 LEAST = 3  # steps of a stage
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif")
-# what counts training steps in a slot: brought to the run's length, as a share of it
-_COUNTED = {"warmup_steps": 0.1, "anneal_steps": 1.0}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,8 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args(argv)
-    given = (args.config, args.work_dir, args.data, args.steps, args.seed, args.resume)
-    return exit_code(lambda: run(*given))
+    options = (args.config, args.work_dir, args.data, args.steps, args.seed, args.resume)
+    return exit_code(lambda: run(*options))
 
 
 def run(config: Path, work_dir: Path, data: Path, steps: int, seed: int, resume: bool) -> None:
@@ -69,14 +68,15 @@ def run(config: Path, work_dir: Path, data: Path, steps: int, seed: int, resume:
     _seed(seed)
     model = build_small(last)
     model.init_weights()
-    state = read_checkpoint(resolve_checkpoint(last.work_dir))
-    model.load_state_dict(state.get("state_dict", state))
+    path = resolve_checkpoint(last.work_dir, "--work-dir")
+    weights = weights_in(read_checkpoint(path), path, "--work-dir")
+    load_whole(model, weights, path, "--work-dir", "train again in another --work-dir")
     stages = [
-        dict(name=name, steps=own.train_cfg.max_iters) for name, own in stages_of(cfg).items()
+        dict(name=name, steps=stage.train_cfg.max_iters) for name, stage in stages_of(cfg).items()
     ]
-    found = dict(steps=steps, stages=stages, seed=seed, images=images, size=SIZE)
-    found["held_out"] = measure(model, held_out(last, work_dir, seed))
-    write_json(work_dir / RESULT, found)
+    result = dict(steps=steps, stages=stages, seed=seed, images=images, size=SIZE)
+    result["held_out"] = measure(model, held_out(last, work_dir, seed))
+    write_json(work_dir / RESULT, result)
 
 
 def split(data: Path, work_dir: Path) -> dict[str, int]:
@@ -110,16 +110,16 @@ def prepare(cfg: Config, data: Path, work_dir: Path, steps: int, seed: int) -> N
     lengths = stage_steps(steps, max(1, len(stages)))
     _shorten(cfg, lengths[0], data, work_dir, seed)
     for stage, length in zip(stages, lengths[: len(stages)], strict=True):
-        own = Config(dict(model={}, train_dataloader={}))
+        part = Config(dict(model={}, train_dataloader={}))
         options = stage.setdefault("options", {})
         for key in list(options):
             if key.split(".")[0] in ("train_cfg", "param_scheduler", "optim_wrapper"):
                 options.pop(key)
-        own.model = options["model"]
-        own.train_dataloader = options["train_dataloader"]
-        _shorten(own, length, data, work_dir, seed)
-        options.update(model=own.model, train_dataloader=own.train_dataloader)
-        options.update({"train_cfg.max_iters": length, "param_scheduler": own.param_scheduler})
+        part.model = options["model"]
+        part.train_dataloader = options["train_dataloader"]
+        _shorten(part, length, data, work_dir, seed)
+        options.update(model=part.model, train_dataloader=part.train_dataloader)
+        options.update({"train_cfg.max_iters": length, "param_scheduler": part.param_scheduler})
 
 
 def stage_steps(steps: int, stages: int) -> list[int]:
@@ -166,19 +166,7 @@ def _shorten(cfg: Config, steps: int, data: Path, work_dir: Path, seed: int) -> 
         cfg.pop(key, None)
     if cfg.model.backbone.get("pos_embed") == "learned":
         cfg.model.backbone.pos_embed = "sincos"  # learned ones say nothing yet in so few steps
-    _count_anew(cfg.model, steps)
-
-
-def _count_anew(node: Any, steps: int) -> None:
-    """Bring what a slot counts in training steps to the length of the run."""
-    if isinstance(node, dict):
-        for key, share in _COUNTED.items():
-            if isinstance(node.get(key), int):
-                node[key] = max(1, round(share * steps))
-    values = node.values() if isinstance(node, dict) else node
-    for value in values if isinstance(node, (dict, list, tuple)) else ():
-        if isinstance(value, (dict, list, tuple)):
-            _count_anew(value, steps)
+    count_steps(cfg.model, steps)
 
 
 def held_out(cfg: Config, work_dir: Path, seed: int) -> Iterator[dict]:

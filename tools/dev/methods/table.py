@@ -13,11 +13,11 @@ from torch import nn
 
 from mimseg.engine.stages import stage_configs
 from mimseg.errors import UserError
-from mimseg.files import write_text
+from mimseg.files import read_section, replace_section
 from mimseg.recipes.describe import describe
 from mimseg.recipes.methods import Method, find_methods
 from mimseg.registry import MODELS
-from mimseg.rehearse.pretraining import shrink
+from mimseg.rehearse.config import shrink
 
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 COLUMNS = ("teacher", "student", "normalization", "head", "loss", "mask", "positions")
@@ -87,7 +87,7 @@ def _one(cfg: Config) -> dict[str, str]:
     }
     for slot, attribute in (("normalization",) * 2, ("head",) * 2, ("loss", "criterion")):
         parts[slot] = [
-            describe(getattr(one, attribute), o[slot])
+            describe(getattr(one, attribute), o.get(slot))
             for one, o in zip(built, objectives, strict=True)
         ]
     text = {name: _join(values, "; ") for name, values in parts.items()}
@@ -159,14 +159,9 @@ def write_table(path: Path, table: str) -> None:
     Raises:
         UserError: the file has no markers.
     """
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if BEGIN not in text or END not in text:
-        raise UserError(str(path), None, expected=f"the markers {BEGIN} and {END}", fix="add them")
-    before, after = text[: text.index(BEGIN)], text[text.index(END) :]
-    write_text(path, f"{before}{BEGIN}\n\n{table}\n\n{after}")
+    replace_section(path, BEGIN, END, table)
 
 
 def read_table(path: Path) -> str:
-    """The text between a Markdown file's markers."""
-    text = path.read_text(encoding="utf-8")
-    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)].strip()
+    """The table between a Markdown file's markers."""
+    return read_section(path, BEGIN, END)

@@ -1,1 +1,1 @@
-"""Knows the folders of common data sets."""
+"""Checks the layouts of common data sets."""

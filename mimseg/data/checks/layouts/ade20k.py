@@ -1,13 +1,12 @@
-"""ADE20K's scene parsing release: images and 8-bit label maps, 0 = other, 150 classes from 1."""
+"""Checks ADE20K: images, and 8-bit label maps of 150 classes from 1, with 0 for other."""
 
 from __future__ import annotations
 
 import os
 
 from mimseg.data.checks.config import DatasetConfig
-from mimseg.data.checks.image_part import scan_part
 from mimseg.data.checks.labels import check_label_maps
-from mimseg.data.checks.report import Part, Report
+from mimseg.data.checks.report import Part, Report, scan_part
 from mimseg.errors import UserError
 
 ARCHIVE = "ADEChallengeData2016.zip"
@@ -18,7 +17,7 @@ _NAMES = {0: "wall", 2: "sky", 3: "floor", 5: "ceiling", 6: "road"}
 
 
 class ADE20K:
-    """Stands for mmseg's ADE20KDataset: its classes and the arguments that it defaults to."""
+    """Replaces mmseg's ADE20KDataset: its classes and the arguments that it defaults to."""
 
     METAINFO = {"classes": tuple(_NAMES.get(i, f"class {i}") for i in range(150))}
 
@@ -36,9 +35,9 @@ def report(root: str) -> Report:
     parts = []
     for split, count in COUNTS.items():
         parts += pair_parts(root, ADE20K, split, ARCHIVE, count)
-    found = Report("ADE20K", root, parts)
-    found.offer(HOME)
-    return found
+    result = Report("ADE20K", root, parts)
+    result.offer(HOME)
+    return result
 
 
 def pair_parts(
@@ -69,7 +68,7 @@ def pair_parts(
     try:
         survey = check_label_maps(DatasetConfig(split, entry, ""))
     except UserError as error:
-        # The maps that do not open are told once.
+        # The maps that do not open are reported once.
         if maps.state != "damaged":
             where = error.value if os.path.isfile(str(error.value)) else maps.path
             maps.fail("wrong", f"{where}: expected {error.expected}; {error.fix}; see {source}")

@@ -1,12 +1,11 @@
-"""COCO 2017: annotations/instances_{train,val}2017.json, train2017/ and val2017/."""
+"""Checks COCO 2017: annotations/instances_{train,val}2017.json, train2017/ and val2017/."""
 
 from __future__ import annotations
 
 import os
 
-from mimseg.data.checks.coco import SUFFIXES, find_coco
-from mimseg.data.checks.image_part import scan_part
-from mimseg.data.checks.report import Part, Report
+from mimseg.data.checks.coco import SUFFIXES, read_coco
+from mimseg.data.checks.report import Part, Report, scan_part
 from mimseg.errors import UserError
 
 COUNTS = {"train": 118_287, "val": 5_000}
@@ -24,18 +23,18 @@ def fits(root: str) -> bool:
 
 def report(root: str) -> Report:
     """Check both splits' annotation files and images, and that the categories are COCO's."""
-    found = Report("COCO 2017", root, [])
+    result = Report("COCO 2017", root, [])
     for split, count in COUNTS.items():
         path, folder = f"annotations/instances_{split}2017.json", f"{split}2017"
         sources = (LABELS, f"{folder}.zip")
         parts, names = instance_parts(root, split, path, folder, *sources, count)
-        found.parts += parts
+        result.parts += parts
         if names and (len(names), names[0], names[-1]) != CATEGORIES:
-            told = f"{len(names)} categories ({', '.join(names[:5])}, ...) are not COCO's 80"
+            message = f"{len(names)} categories ({', '.join(names[:5])}, ...) are not COCO's 80"
             fix = "copy configs/scenes/mask-rcnn..., set metainfo.classes and num_classes to them"
-            parts[0].fail("other classes", f"{path}: {told}; {fix}")
-    found.offer(HOME)
-    return found
+            parts[0].fail("other classes", f"{path}: {message}; {fix}")
+    result.offer(HOME)
+    return result
 
 
 def instance_parts(
@@ -70,19 +69,19 @@ def instance_parts(
     if not scan or labels.problems:
         return [labels, images], []
     try:
-        coco = find_coco(path, file, folder, scan.folder)
+        coco = read_coco(path, file, folder, scan.folder)
     except UserError as error:
         labels.fail("wrong", f"{path}: expected {error.expected}. {error.fix}")
         return [labels, images], []
-    labels.found = images.expected = len(coco.files)
+    labels.count = images.expected = len(coco.files)
     labels.looked_into = f"{len(coco.categories)} categories, {len(coco.files):,} images listed"
-    if official and labels.found < official:  # a file is whole or does not parse
+    if official and labels.count < official:  # a file is whole or does not parse
         labels.state = "subset"
     if coco.absent:
-        told = f"{len(coco.absent):,} of {len(coco.files):,} images listed are not there"
+        message = f"{len(coco.absent):,} of {len(coco.files):,} images listed are not there"
         fix = f"such as {coco.absent[0]}; unpack {images_source}"
-        images.fail("incomplete", f"{folder}: {told}, {fix}")
+        images.fail("incomplete", f"{folder}: {message}, {fix}")
     if coco.empty and not images.problems:
-        told = f"{len(coco.empty):,} images are empty files, such as {coco.empty[0]}"
-        images.fail("damaged", f"{folder}: {told}; restore them from {images_source}")
+        message = f"{len(coco.empty):,} images are empty files, such as {coco.empty[0]}"
+        images.fail("damaged", f"{folder}: {message}; restore them from {images_source}")
     return [labels, images], coco.categories

@@ -1,13 +1,12 @@
-"""ImageNet-1k: train/<class>/*.JPEG and val/<class>/*.JPEG, or val/*.JPEG with meta/val.txt."""
+"""Checks ImageNet-1k: train/CLASS/*.JPEG and val/CLASS/*.JPEG, or val/*.JPEG with meta/val.txt."""
 
 from __future__ import annotations
 
 import os
 import re
 
-from mimseg.data.checks.folder_scan import FolderScan
-from mimseg.data.checks.image_part import scan_part
-from mimseg.data.checks.report import Part, Report
+from mimseg.data.checks.folder import FolderScan
+from mimseg.data.checks.report import Part, Report, scan_part
 
 CLASSES = 1000
 IMAGES = {"train": 1_281_167, "val": 50_000}
@@ -31,48 +30,52 @@ def fits(root: str) -> bool:
 
 def report(root: str) -> Report:
     """Check both splits, and that they have the same classes."""
-    found = Report("ImageNet-1k", root, [])
+    result = Report("ImageNet-1k", root, [])
     classes = []
     for split, what in (("train", "training"), ("val", "validation")):
         images = Part(f"{what} images", split, expected=IMAGES[split])
         labels = Part(f"{what} classes", f"{split}/*", expected=CLASSES, labels=True)
-        found.parts += [images, labels]
+        result.parts += [images, labels]
         scan = scan_part(images, root, ARCHIVES[split])
         if scan is None:
             labels.state = images.state
             continue
         if packed := scan.others[".tar"]:
-            told = f"{split}: unpack each of {packed:,} .tar files into a folder of its name"
-            images.fail("packed", told)
+            message = f"{split}: unpack each of {packed:,} .tar files into a folder of its name"
+            images.fail("packed", message)
         listed = os.path.join("meta", f"{split}.txt")
         if not scan.by_folder[""]:
             classes.append(_check_folders(labels, scan, split))
         elif os.path.isfile(os.path.join(root, listed)):
             _check_list(labels, scan, root, listed)
             loaders = (split,) if split == "train" else ("val", "test")
-            found.options += [f"{one}_dataloader.dataset.ann_file={listed}" for one in loaders]
+            result.options += [f"{one}_dataloader.dataset.ann_file={listed}" for one in loaders]
         else:
-            told = f"{split}: {scan.by_folder['']:,} images lie in no class folder; move each into "
-            told += f"the folder of its class, or list them in {listed} (a line each: NAME LABEL)"
-            labels.fail("no labels", told)
+            message = (
+                f"{split}: {scan.by_folder['']:,} images lie in no class folder; move each into "
+            )
+            message += (
+                f"the folder of its class, or list them in {listed} (a line each: NAME LABEL)"
+            )
+            labels.fail("no labels", message)
     different = sorted(set(classes[0]) ^ set(classes[1])) if len(classes) == 2 else ()
     if different:
-        told = f"{len(different)} class folders are in one of train and val only, such as "
-        told += f"{different[0]}; a label is the folder's place by name, so both need the same"
-        found.parts[-1].fail("other classes", f"val: {told}")
-    found.offer(HOME)
-    return found
+        message = f"{len(different)} class folders are in one of train and val only, such as "
+        message += f"{different[0]}; a label is the folder's place by name, so both need the same"
+        result.parts[-1].fail("other classes", f"val: {message}")
+    result.offer(HOME)
+    return result
 
 
 def _check_folders(labels: Part, scan: FolderScan, split: str) -> list[str]:
     """Return the names of the classes' folders, after noting what is wrong with them."""
     classes = {name: count for name, count in scan.by_folder.items() if name}
-    labels.found = len(classes)
+    labels.count = len(classes)
     labels.judge_count(ARCHIVES[split])
     bare = sorted(name for name, count in classes.items() if not count)
     if bare:
-        told = f"{len(bare)} class folders have no images, such as {bare[0]}"
-        labels.fail("incomplete", f"{split}: {told}; unpack {ARCHIVES[split]} again")
+        message = f"{len(bare)} class folders have no images, such as {bare[0]}"
+        labels.fail("incomplete", f"{split}: {message}; unpack {ARCHIVES[split]} again")
     return list(classes)
 
 
@@ -82,12 +85,14 @@ def _check_list(labels: Part, scan: FolderScan, root: str, listed: str) -> None:
         rows = [line.strip().rsplit(" ", 1) for line in lines]
     odd = [row for row in rows if len(row) != 2 or not row[1].isdigit() or int(row[1]) >= CLASSES]
     if odd or not rows:
-        told = f"{len(odd)} of {len(rows):,} lines are not NAME LABEL, one space between, "
-        told += f"with labels to {CLASSES - 1}"
-        labels.fail("wrong", f"{listed}: {told}")
+        message = f"{len(odd)} of {len(rows):,} lines are not NAME LABEL, one space between, "
+        message += f"with labels to {CLASSES - 1}"
+        labels.fail("wrong", f"{listed}: {message}")
         return
-    labels.found = len({label for _, label in rows})
+    labels.count = len({label for _, label in rows})
     absent = [name for name, _ in rows if not os.path.isfile(os.path.join(scan.folder, name))]
     if absent:
-        told = f"{len(absent):,} of {len(rows):,} images listed are not there, such as {absent[0]}"
-        labels.fail("incomplete", f"{listed}: {told}")
+        message = (
+            f"{len(absent):,} of {len(rows):,} images listed are not there, such as {absent[0]}"
+        )
+        labels.fail("incomplete", f"{listed}: {message}")

@@ -1,4 +1,4 @@
-"""Generated scenes: one folder that holds unlabelled images, ADE20K's layout and COCO's."""
+"""Checks generated scenes: unlabeled images, ADE20K's layout and COCO's in one folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 import os
 from pathlib import Path
 
-from mimseg.data.checks.image_part import scan_part
 from mimseg.data.checks.layouts.ade20k import pair_parts
 from mimseg.data.checks.layouts.coco import instance_parts
-from mimseg.data.checks.report import Part, Report
+from mimseg.data.checks.report import Part, Report, scan_part
 from mimseg.data.scenes.parts import CLASSES
 from mimseg.data.scenes.write import MARKER, SPLITS
 from mimseg.errors import UserError
@@ -19,7 +18,7 @@ HOME = "data/scenes"
 
 
 class Scenes:
-    """Stands for an mmseg data set of the scenes' classes."""
+    """Replaces an mmseg data set of the scenes' classes."""
 
     METAINFO = {"classes": CLASSES}
 
@@ -56,6 +55,6 @@ def report(root: str) -> Report:
         path = f"annotations/instances_{name}.json"
         # the images' part of both is the same
         parts += pair + instance_parts(root, folder, path, images, SOURCE, SOURCE, count)[0][:1]
-    found = Report("generated scenes", root, parts)
-    found.offer(HOME)
-    return found
+    result = Report("generated scenes", root, parts)
+    result.offer(HOME)
+    return result
