@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 UV := $(VENV)/uv/bin/uv
 READY := $(VENV)/ready
 
-.PHONY: setup test lint format demo demo-smoke docs lock
+.PHONY: setup test lint format demo demo-full demo-smoke docs lock
 
 setup: $(READY)
 
@@ -32,10 +32,13 @@ format: $(READY)
 	$(PY) -m ruff format mimseg tools tests
 
 demo: $(READY)
-	$(PY) tools/benchmark.py configs/benchmark/demo.py
+	$(PY) -m mimseg.cli benchmark demo
+
+demo-full: $(READY)
+	$(PY) -m mimseg.cli benchmark demo-full
 
 demo-smoke: $(READY)
-	$(PY) tools/benchmark.py configs/benchmark/smoke.py
+	$(PY) -m mimseg.cli benchmark smoke
 
 docs: $(READY)
 	$(PY) -m sphinx -E -W --keep-going -q -b html docs docs/_build/html

@@ -35,6 +35,16 @@ class LazyRegistry(root.Registry):
             import_module(self.index[name])
         return super().get(key)
 
+    def _register_module(
+        self, module: type, module_name: str | list[str] | None = None, force: bool = False
+    ) -> None:
+        """Register; a class from outside the package also by its plain name, for every scope."""
+        super()._register_module(module, module_name, force)
+        if not module.__module__.startswith("mimseg."):
+            names = module_name or module.__name__
+            for name in [names] if isinstance(names, str) else names:
+                self.parent._module_dict.setdefault(name, module)
+
 
 MODELS = LazyRegistry(
     "model",

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from itertools import product
 
 import pytest
 from mmengine.registry import MODELS as ROOT
@@ -45,3 +46,28 @@ def test_a_lookup_imports_only_what_it_needs():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def own_names():
+    """Names that a test registers; they are removed at its end."""
+    names = ["MyLoss", "MyHead", "MySecondHead"]
+    yield names
+    for table, name in product((registry.MODELS, ROOT), names):
+        table._module_dict.pop(name, None)
+
+
+def test_a_class_of_a_users_own_file_is_found_by_its_plain_name_in_every_scope(own_names):
+    @registry.MODELS.register_module()
+    class MyLoss:
+        pass
+
+    @registry.MODELS.register_module(name=own_names[1:])
+    class Another:
+        pass
+
+    for scope in ("mimseg", "mmpretrain", "mmseg"):
+        table = import_module(f"{scope}.registry").MODELS
+        assert table.get("MyLoss") is table.get("mimseg.MyLoss") is MyLoss
+        assert table.get("MyHead") is table.get("MySecondHead") is Another
+    assert ROOT.get("ViT") is None  # the package's own need their prefix

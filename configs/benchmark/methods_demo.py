@@ -1,5 +1,5 @@
 # The four methods at demo size on generated scenes, from data to segmentation: it shows that each runs
-# end to end and goes on after a kill. Their teachers are random or trained here, and the training is
+# end to end and continues after a kill. Their teachers are random or trained here, and the training is
 # short, so the numbers do not rank the methods. Img2Vec's teacher is a random ResNet-18, MaskDistill's
 # a random CLIP tower, the first of TinyMIM's chain an MAE from here, dBOT's a copy of its own student.
 title = 'methods demo'
@@ -8,7 +8,7 @@ workers = 2
 
 prepare = [dict(
     name='scenes',
-    argv=['{python}', 'tools/data/make_scenes.py', '{work_dir}/data', '--train', '200',
+    argv=['mimseg', 'scenes', '{work_dir}/data', '--train', '200',
           '--val', '100', '--test', '200', '--unlabelled', '2000', '--size', '64', '--seed', '0',
           '--set', 'scale=(0.4,0.7)', 'objects=(1,4)', 'noise=(0.005,0.02)', 'blur=(0.2,0.4)',
           'period=(8,11)', 'clutter=(2,6)', 'twigs=(0,1)'])]

@@ -1,7 +1,7 @@
 # Real photographs: the four methods on unlabelled images of 64 px, then CamVid segmentation and
-# instances from them and from random weights, and a short pass over COCO's own layout. dBOT stands in
-# for CLIP as the teacher of the other three; a supervised backbone of the same size stands beside. --data-root holds
-# tiny_imagenet_subset.tar.gz, camvid.tar and tiny_coco.tar.
+# instances from them and from random weights, and a short pass over COCO's own layout. dBOT replaces
+# CLIP as the teacher of the other three; a supervised backbone of the same size is compared as well.
+# --data-root holds tiny_imagenet_subset.tar.gz, camvid.tar and tiny_coco.tar.
 title = 'real images'
 seeds = [0, 1, 2]
 workers = 2
@@ -13,7 +13,7 @@ prepare = [
     dict(name='camvid', argv=['tar', '-xf', '{data_root}/camvid.tar', '-C', '{dir}']),
     dict(name='tiny-coco', argv=['tar', '-xf', '{data_root}/tiny_coco.tar', '-C', '{dir}']),
     *[dict(name=f'instances-{split}', needs=['camvid'],
-           argv=['{python}', 'tools/data/masks_to_coco.py',
+           argv=['mimseg', 'masks2coco',
                  f'{{work_dir}}/prepare-camvid/camvid/images/{split}',
                  f'{{work_dir}}/prepare-camvid/camvid/annotations/{split}',
                  f'{{dir}}/instances_{split}.json', '--things', *things])
@@ -56,7 +56,7 @@ tasks = [
         grid=[dict(lr=1e-3, layer_decay=1.0), dict(lr=1.5e-3, layer_decay=0.85)]),
     dict(
         name='camvid-detection', task='detection', options=instances,
-        inits=['random', 'dBOT', 'Img2Vec'],  # beside dBOT the best by segmentation
+        inits=['random', 'dBOT', 'Img2Vec'],  # dBOT, and the best by segmentation
         needs=['camvid', 'instances-train', 'instances-val', 'instances-test'],
         config='configs/camvid/mask-rcnn_vit-mini-p8_1xb8-700i_camvid-128x128.py',
         metrics={'AP': 'coco/bbox_mAP', 'mask_AP': 'coco/segm_mAP'}, select='mask_AP', scale=100,
@@ -79,7 +79,7 @@ tasks = [
 ]
 extra = [dict(
     name='tiny-coco', resume=True,
-    argv=['{python}', 'tools/train.py', 'configs/coco/mask-rcnn_vit-mini-p8_1xb2-40i_tiny-coco.py',
+    argv=['mimseg', 'train', 'configs/coco/mask-rcnn_vit-mini-p8_1xb2-40i_tiny-coco.py',
           '--work-dir', '{dir}', '--cfg-options',
           'data_root={work_dir}/prepare-tiny-coco/tiny_coco'])]
 del things, camvid, instances, images, grid_keys

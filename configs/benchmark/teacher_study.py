@@ -9,7 +9,7 @@ epochs = 10  # of a stage, and of MAE
 
 prepare = [dict(
     name='scenes',
-    argv=['{python}', 'tools/data/make_scenes.py', '{work_dir}/data', '--train', '200',
+    argv=['mimseg', 'scenes', '{work_dir}/data', '--train', '200',
           '--val', '200', '--test', '400', '--unlabelled', '4000', '--size', '64', '--seed', '0',
           '--set', 'scale=(0.4,0.7)', 'objects=(1,4)', 'noise=(0.005,0.02)', 'blur=(0.2,0.4)',
           'period=(8,11)', 'clutter=(2,6)', 'twigs=(0,1)'])]

@@ -1,4 +1,4 @@
-# Mask R-CNN on CamVid's things (tools/data/masks_to_coco.py): our numbers. It trains on crops of 128
+# Mask R-CNN on CamVid's things (`mimseg masks2coco`): our numbers. It trains on crops of 128
 # px, which cost a fifth of whole frames, and is tested on whole ones.
 _base_ = ['../_base_/models/mask-rcnn_vit-mini.py', '../_base_/schedules/dense_small.py',
           '../_base_/runtime/detection.py', '../_base_/runtime/common.py']

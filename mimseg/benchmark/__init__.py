@@ -1,0 +1,1 @@
+"""Compares initializations on downstream tasks, and reports the comparison."""

@@ -1,4 +1,4 @@
-"""Small line and dot charts as inline SVG."""
+"""Draws small line and dot charts as inline SVG."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Line:
 
 
 def init_colors(inits: list[str]) -> dict[str, str]:
-    """A colour for each initialisation: grey for 'random', which the others are held against."""
+    """A color for each initialization: grey for 'random', which the others are compared with."""
     others = [init for init in inits if init != "random"]
     colors = {init: COLORS[i % len(COLORS)] for i, init in enumerate(others)}
     return {"random": NEUTRAL, **colors}
@@ -64,7 +64,7 @@ def line_chart(title: str, lines: list[Line], x_name: str, y_log: bool = False) 
     for line in lines:
         path = " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in line.points)
         parts.append(f'<polyline class="curve" points="{path}" stroke="{line.color}"/>')
-        if line.marks:
+        if line.marks or len(line.points) == 1:
             parts += [_dot(x_at(x), y_at(y), 2.6, line.color) for x, y in line.points]
     ends = _spread_labels([y_at(line.points[-1][1]) for line in lines], 13, top, height - bottom)
     for line, y in zip(lines, ends, strict=True):
@@ -74,13 +74,13 @@ def line_chart(title: str, lines: list[Line], x_name: str, y_log: bool = False) 
 
 
 def dot_chart(rows: list[tuple[str, list[float], str]], title: str) -> str:
-    """One line an initialisation: its seeds as dots, their mean as a bar and in numbers.
+    """One line per initialization: its seeds as dots, their mean as a bar and in numbers.
 
     Args:
-        rows: (name, values, colour).
+        rows: (name, values, color).
         title: what is measured.
     """
-    values = [value for _, own, _ in rows for value in own]
+    values = [value for _, seeds, _ in rows for value in seeds]
     if not values:
         return ""
     width, row_height, left, right = 310, 32, 66, 74
@@ -96,13 +96,13 @@ def dot_chart(rows: list[tuple[str, list[float], str]], title: str) -> str:
         x = x_at(tick)
         parts.append(_line("rule", x, 4, x, bottom))
         parts.append(_text("tick", x, bottom + 16, _short(tick), "middle"))
-    for number, (name, own, color) in enumerate(rows):
+    for number, (name, seeds, color) in enumerate(rows):
         y = row_height * (number + 0.5) + 4
-        mean = sum(own) / len(own)
+        mean = sum(seeds) / len(seeds)
         parts.append(_text("name", left - 12, y + 4, name, "end", color))
         parts.append(_line("mean", x_at(mean), y - 10, x_at(mean), y + 10, color))
-        parts += [_dot(x_at(value), y, 4.5, color, 0.45) for value in own]
-        parts.append(_text("value", width - 1, y + 4, Summary.of(own).text(), "end"))
+        parts += [_dot(x_at(value), y, 4.5, color, 0.45) for value in seeds]
+        parts.append(_text("value", width - 1, y + 4, Summary.of(seeds).text(), "end"))
     return _figure(title, width, height, parts)
 
 
@@ -133,7 +133,7 @@ def _padded(low: float, high: float, log: bool, share: float = 0.06) -> tuple[fl
     if log:
         factor = (high / low) ** share if high > low else 1.2
         return low / factor, high * factor
-    room = (high - low) * share or abs(high) * 0.1 or 1.0
+    room = max((high - low) * share, abs(high) * 0.01) or 1.0
     return low - room, high + room
 
 

@@ -1,4 +1,4 @@
-"""Turns images, masks, labels and features into pictures for people."""
+"""Turns images, masks, labels and features into pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PALETTE = np.array(
 
 
 def colors_of(count: int, palette: list | None = None) -> np.ndarray:
-    """(count, 3) uint8 RGB: the dataset's palette if it has enough colours, else ours, repeated."""
+    """(count, 3) uint8 RGB: the dataset's palette if it has enough colors, else ours, repeated."""
     if palette is not None and not isinstance(palette, str) and len(palette) >= count:
         return np.asarray(palette[:count], dtype=np.uint8)
     return PALETTE[np.arange(count) % len(PALETTE)]
@@ -58,17 +58,17 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
 
 def hide(image: np.ndarray, mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """`image` (H, W, 3) with the masked patches, `mask` (L,) True, in light grey."""
-    shown = image.copy()
-    shown[_to_pixels(mask.reshape(grid), image.shape[:2])] = (226, 230, 236)
-    return shown
+    picture = image.copy()
+    picture[_to_pixels(mask.reshape(grid), image.shape[:2])] = (226, 230, 236)
+    return picture
 
 
 def feature_maps(target: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """Token features as RGB: the target's three main components, the same ones for the others.
 
     Args:
-        target: (N, D) tokens of all images; the components and colour ranges are fitted on them.
-        others: (N, D) tokens that are shown in the same colours.
+        target: (N, D) tokens of all images; the components and color ranges are fitted on them.
+        others: (N, D) tokens that are picture in the same colors.
 
     Returns:
         One (N, 3) uint8 array each.
@@ -85,17 +85,17 @@ def feature_maps(target: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 
 
 def tokens_to_image(colors: np.ndarray, grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """(L, 3) colours of patches -> (H, W, 3)."""
+    """(L, 3) colors of patches -> (H, W, 3)."""
     return _to_pixels(colors.reshape(*grid, 3), size)
 
 
 def overlay_labels(image: np.ndarray, labels: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """`image` under the colours of `labels` (H, W); labels beyond the colours stay grey."""
-    shown = image.mean(axis=-1, keepdims=True).repeat(3, axis=-1) * 0.3  # grey: colours are labels
+    """`image` under the colors of `labels` (H, W); labels beyond the colors stay grey."""
+    picture = image.mean(axis=-1, keepdims=True).repeat(3, axis=-1) * 0.3  # grey: colors are labels
     known = labels < len(colors)
-    shown[known] += 0.7 * colors[labels[known]]
-    shown[~known] += 0.7 * 245
-    return enlarge(shown.astype(np.uint8))
+    picture[known] += 0.7 * colors[labels[known]]
+    picture[~known] += 0.7 * 245
+    return enlarge(picture.astype(np.uint8))
 
 
 def overlay_objects(
@@ -108,13 +108,13 @@ def overlay_objects(
 ) -> np.ndarray:
     """Boxes (N, 4) xyxy, and masks (N, H, W) where there are some, on `image` in grey.
 
-    Grey, so that every colour is a class.
+    Grey, so that every color is a class.
     """
-    shown = 40 + 0.84 * image.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    picture = 40 + 0.84 * image.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
     for mask, label in zip(masks if masks is not None else [], labels, strict=False):
-        shown[mask] = 0.5 * shown[mask] + 0.5 * colors[label]
+        picture[mask] = 0.5 * picture[mask] + 0.5 * colors[label]
     factor = scale_of(image)
-    picture = Image.fromarray(enlarge(shown.astype(np.uint8)))
+    picture = Image.fromarray(enlarge(picture.astype(np.uint8)))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(12)
     for number, (box, label) in enumerate(zip(boxes, labels, strict=True)):

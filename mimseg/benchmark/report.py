@@ -1,10 +1,11 @@
-"""Writes report.json, report.md and report.html of a finished benchmark."""
+"""Writes report.html while a benchmark runs, and all reports when it is finished."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from mimseg.benchmark.choice import point_name
+from mimseg.benchmark.grid import point_name
 from mimseg.benchmark.page import page
 from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.results import collect, headline
@@ -14,24 +15,50 @@ from mimseg.files import write_json, write_text
 from mimseg.progress import clock
 
 
-def write_report(plan: Plan) -> str:
+def write_report(plan: Plan, environment: dict[str, Any]) -> str:
     """Write the three files into the work dir; returns the tables as text for the terminal.
 
     `report.json` has `runs` (task, init, seed, metric, value in percent points, split, config,
     point, seconds, ...), `summary` (means, spreads, comparisons), `findings`, `study` (its tables,
     where the config has one), `grid` (validation values), `steps` and `environment`.
+
+    Args:
+        environment: what the numbers were measured with.
     """
-    report = collect(plan)
+    every = [step.name for step in plan.steps]
+    report = collect(plan, every, environment)
     report["headline"] = headline(report["summary"], plan.tasks)
     if sentences := [s for table in study_tables(report["runs"]) if (s := table.sentence())]:
         report["headline"], *report["findings"] = sentences
     folder = plan.places.work_dir
     write_json(folder / "report.json", report)
     write_text(folder / "report.md", markdown(report))
-    write_text(folder / "report.html", page(report, plan))
+    write_text(folder / "report.html", page(report, plan, every))
     tables = [_results(report), study_markdown(study_tables(report["runs"]))]
     text = "\n\n".join(filter(None, tables))
-    return f"\n{report['headline']}\n\n{text}\n\nreport: {folder / 'report.html'}"
+    return f"\n{report['headline']}\n\n{text}"
+
+
+def write_partial(
+    plan: Plan,
+    environment: dict[str, Any],
+    finished: Collection[str],
+    running: Collection[str],
+    note: str,
+) -> None:
+    """Write report.html with what there is so far.
+
+    Args:
+        environment: what the numbers are measured with.
+        finished: names of the finished steps.
+        running: names of the steps under way; a browser reloads the page while there are any.
+        note: how far the benchmark is.
+    """
+    report = collect(plan, finished, environment)
+    state = "is running" if running else "is not finished"
+    report["headline"] = f"The {report['title']} benchmark {state}."
+    report["findings"] = [note, *report["findings"]]
+    write_text(plan.places.work_dir / "report.html", page(report, plan, finished, running))
 
 
 def markdown(report: dict[str, Any]) -> str:

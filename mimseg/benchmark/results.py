@@ -1,17 +1,17 @@
-"""Gathers what the finished steps of a plan measured."""
+"""Gathers what the finished steps of a plan measured, and puts it into sentences."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mimseg.benchmark.choice import read_metric
-from mimseg.benchmark.inits import RANDOM
+from mimseg.benchmark.config import RANDOM
+from mimseg.benchmark.grid import read_metric
 from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.study import study_tables
 from mimseg.benchmark.summary import Comparison, Summary, label, metric_name, verdict_text
 from mimseg.files import read_json, update_json
-from mimseg.pipeline.provenance import environment
 from mimseg.pipeline.step import StepState
 
 Row = dict[str, Any]
@@ -43,13 +43,14 @@ def test_rows(plan: Plan, task: Row, init: str, seed: int) -> list[Row]:
     ]
 
 
-def collect(plan: Plan) -> Row:
-    """The whole report of a finished plan as plain data; see docs of `report.json` in report.py."""
+def collect(plan: Plan, finished: Collection[str], environment: Row) -> Row:
+    """The report of the finished steps as plain data; see `write_report` for its keys."""
+    cells = [(task, init) for task in plan.tasks for init in plan.inits(task)]
     runs = [
         row
-        for task in plan.tasks
-        for init in plan.inits(task)
+        for task, init in cells
         for seed in plan.seeds
+        if plan.test_name(task, init, seed) in finished
         for row in test_rows(plan, task, init, seed)
     ]
     summary = summarise(runs)
@@ -61,9 +62,9 @@ def collect(plan: Plan) -> Row:
         "summary": summary,
         "findings": findings(summary, plan.tasks),
         "study": [table.to_dict() for table in study_tables(runs)],
-        "grid": [grid(plan, task, init) for task in plan.tasks for init in plan.inits(task)],
-        "steps": [_step(plan, step.name) for step in plan.steps],
-        "environment": environment(plan.places.root),
+        "grid": [grid(plan, *cell) for cell in cells if plan.has_choice(*cell, finished)],
+        "steps": [_step(plan, step.name) for step in plan.steps if step.name in finished],
+        "environment": environment,
     }
 
 
@@ -78,7 +79,7 @@ def summarise(runs: list[Row]) -> list[Row]:
         inits = groups.setdefault((run["name"], run["metric"]), {})
         inits.setdefault(run["init"], []).append(run["value"])
         kinds[run["name"]] = run["task"]
-    found = []
+    rows = []
     for (name, metric), inits in groups.items():
         base = RANDOM if RANDOM in inits else next(iter(inits))
         for init, values in inits.items():
@@ -90,14 +91,14 @@ def summarise(runs: list[Row]) -> list[Row]:
                 against = Comparison.of(Summary.of(inits[base]), stats)
                 row |= {"base": base, "difference": round(against.difference, 3)}
                 row |= {"verdict": against.verdict, "against": _round(against.spread)}
-            found.append(row)
-    return found
+            rows.append(row)
+    return rows
 
 
 def findings(summary: list[Row], tasks: list[Row]) -> list[str]:
     """One honest sentence for each comparison of the metric that a task selects by."""
     selects = {task["name"]: task["select"] for task in tasks}
-    found = []
+    sentences = []
     for row in summary:
         if "base" not in row or row["metric"] != selects.get(row["name"]):
             continue
@@ -107,13 +108,13 @@ def findings(summary: list[Row], tasks: list[Row]) -> list[str]:
             if (other["name"], other["metric"], other["init"])
             == (row["name"], row["metric"], row["base"])
         )
-        against = "random initialisation" if row["base"] == RANDOM else row["base"]
-        found.append(
+        against = "random initialization" if row["base"] == RANDOM else row["base"]
+        sentences.append(
             f"{label(row['name'])}: {row['text']} {metric_name(row['metric'])} with {row['init']} "
             f"pretraining, {base['text']} with {against} ({row['difference']:+.1f}, "
             f"{_verdict(row)})."
         )
-    return found
+    return sentences
 
 
 def headline(summary: list[Row], tasks: list[Row]) -> str:
@@ -121,7 +122,7 @@ def headline(summary: list[Row], tasks: list[Row]) -> str:
     selects = {task["name"]: task["select"] for task in tasks}
     rows = [r for r in summary if "base" in r and r["metric"] == selects.get(r["name"])]
     if not rows:
-        return "One initialisation was run: there is nothing to compare."
+        return "One initialization was run: there is nothing to compare."
     clauses = [
         _clause(init, [row for row in rows if row["init"] == init])
         for init in dict.fromkeys(row["init"] for row in rows)

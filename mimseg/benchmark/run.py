@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from time import monotonic
 
+from mimseg.benchmark.config import read_config
 from mimseg.benchmark.plan import Plan
-from mimseg.benchmark.report import write_report
+from mimseg.benchmark.report import write_partial, write_report
 from mimseg.benchmark.results import test_rows, write_record
-from mimseg.benchmark.subset import subset
 from mimseg.errors import UserError
 from mimseg.pipeline.lock import WorkDirLock
 from mimseg.pipeline.pipeline import Pipeline
 from mimseg.pipeline.places import Places
-from mimseg.pipeline.provenance import commit, machine
+from mimseg.pipeline.progress import duration
+from mimseg.pipeline.provenance import environment, machine
 from mimseg.pipeline.step import Step, StepState
+from mimseg.progress import clock
 
 
-def run_benchmark(args: argparse.Namespace, root: Path) -> int:
+def run_benchmark(args: argparse.Namespace, checkout: Path | None) -> int:
     """Run a benchmark with the arguments of `mimseg benchmark`.
 
+    Args:
+        args: those arguments.
+        checkout: the repository; None for an installed package, which works in the current folder.
+
     Returns:
-        0, or 1 after a failed step.
+        0, 1 after a failed step, or 128 + n after signal n.
 
     Raises:
         UserError: a mistake in the config or the arguments.
     """
     config = read_config(args)
+    root = checkout or Path.cwd()
     work_dir = (args.work_dir or root / "work_dirs" / args.config.stem).resolve()
     data_root = args.data_root.resolve() if args.data_root else None
     if data_root is not None and not data_root.is_dir():
         raise UserError("--data-root", str(data_root), expected="an existing folder")
-    places = Places(root, work_dir, data_root)
+    places = Places(root, work_dir, data_root, checkout=checkout is not None)
     plan = Plan(config, places, args.config.stem)
     if args.dry_run:
         dry_run(plan, places)
@@ -43,55 +52,51 @@ def run_benchmark(args: argparse.Namespace, root: Path) -> int:
         for init in plan.inits(task)
         for seed in plan.seeds
     }
+    start, facts = monotonic(), environment(checkout)
 
     def record(step: Step, state: StepState) -> None:
         if args.records and step.name in tests:
             for row in test_rows(plan, *tests[step.name]):
                 write_record(args.records, plan.name, row)
 
+    def report(pipeline: Pipeline) -> None:
+        note = f"{len(pipeline.prints)} of {len(plan.steps)} steps are finished"
+        note += f", about {duration(pipeline.eta())} left." if pipeline.running else "."
+        write_partial(plan, facts, pipeline.prints, pipeline.running, note)
+
     with WorkDirLock(work_dir) as lock:
-        print(f"{plan.name}: {len(plan.steps)} steps, work dir {work_dir}", flush=True)
-        facts = {"commit": commit(root), "machine": machine()}
-        code = Pipeline(
+        print(f"{plan.name}: {len(plan.steps)} steps, {config['workers']} at once", flush=True)
+        print(f"report: {work_dir / 'report.html'} (it grows with every step)", flush=True)
+        pipeline = Pipeline(
             plan.steps,
             places,
             workers=config["workers"],
             estimates=config.get("estimate"),
             on_finish=record,
-            facts=facts,
+            on_change=report,
+            facts={"commit": facts["commit"], "machine": machine()},
             lock=lock.fd,
-        ).run()
-        if code == 0:
-            print(write_report(plan), flush=True)
-    return code
-
-
-def read_config(args: argparse.Namespace) -> dict[str, Any]:
-    """The benchmark's config with the command line's changes.
-
-    Raises:
-        UserError: the file is missing, does not load, or asks for less than one worker.
-    """
-    from mmengine.config import Config
-
-    if not args.config.is_file():
-        raise UserError(
-            "config", str(args.config), expected="an existing file", fix="correct the path"
         )
-    try:
-        config = Config.fromfile(args.config, import_custom_modules=False)
-        config.merge_from_dict(args.cfg_options)
-    except Exception as error:
-        raise UserError(
-            "config", str(args.config), expected=f"a config that loads ({error})"
-        ) from error
-    found = subset(config.to_dict(), args.tasks, args.inits)
-    if args.seeds:
-        found["seeds"] = args.seeds
-    found["workers"] = args.workers or found.get("workers", 1)
-    if not isinstance(found["workers"], int) or found["workers"] < 1:
-        raise UserError("workers", found["workers"], expected="a whole number of at least 1")
-    return found
+        code = pipeline.run()
+        if code:
+            report(pipeline)
+            return code
+        print(write_report(plan, environment(checkout)), flush=True)
+    print(f"\nfinished in {clock(monotonic() - start)}\n\nnext:")
+    print(f"  open {work_dir / 'report.html'} in a browser")
+    for line in config.get("next", []):
+        print(f"  {line.replace('{mimseg}', mimseg_command())}", flush=True)
+    return 0
+
+
+def mimseg_command() -> str:
+    """How to call `mimseg` from where the user is: by its name, or by this interpreter."""
+    if shutil.which("mimseg"):
+        return "mimseg"
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return f"{python} -m mimseg.cli"
 
 
 def dry_run(plan: Plan, places: Places) -> None:

@@ -1,4 +1,4 @@
-"""A study: a metric by two things that initialisations stand for, such as teacher and stage."""
+"""Tabulates a metric by two properties of initializations, such as teacher and stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 class Study:
-    """What a benchmark's `study` says: which initialisation stands in which cell of a table.
+    """What a benchmark's `study` says: which initialization is in which cell of a table.
 
     dBOT's Table 1 (arXiv 2209.03917) is of this kind: first teachers by stages, and for each stage
     the population standard deviation over the teachers.
@@ -23,12 +23,12 @@ class Study:
     Args:
         config: dict(row_name='first teacher', column_name='stage', columns=['0', '1'],
             rows={'random': ['random', 'dBOT-random-stage1'], ...}); None for an empty cell. One
-            initialisation may stand in several cells.
-        inits: all initialisations that the benchmark's tasks have.
+            initialization may be in several cells.
+        inits: all initializations that the benchmark's tasks have.
 
     Raises:
         UserError: a key is missing or unknown, a row has too few or too many cells, or a cell names
-            an initialisation that no task has.
+            an initialization that no task has.
     """
 
     KEYS = ("row_name", "column_name", "columns", "rows")
@@ -44,7 +44,7 @@ class Study:
                 raise UserError(
                     f"study.rows[{row!r}]",
                     names,
-                    expected=f"{len(self.columns)} initialisations, one a column",
+                    expected=f"{len(self.columns)} initializations, one per column",
                     fix="put None for an empty cell",
                 )
             for column, init in zip(self.columns, names, strict=True):
@@ -57,7 +57,7 @@ class Study:
                 self.cells.setdefault(init, []).append([row, column])
 
     def facts(self, init: str) -> Row:
-        """What each result row of an initialisation carries: its cells, and the table's shape."""
+        """What each result row of an initialization carries: its cells, and the table's shape."""
         if init not in self.cells:
             return {}
         shape = {"row_name": self.config["row_name"], "column_name": self.config["column_name"]}
@@ -84,8 +84,8 @@ class StudyTable:
 
     def column(self, column: str) -> list[Summary]:
         """The filled cells of a column."""
-        found = [self.cell(row, column) for row in self.rows]
-        return [cell for cell in found if cell is not None]
+        cells = [self.cell(row, column) for row in self.rows]
+        return [cell for cell in cells if cell is not None]
 
     def deviation(self, column: str) -> float | None:
         """Population standard deviation of a column's means; None for fewer than two."""
@@ -101,21 +101,21 @@ class StudyTable:
         return math.sqrt(variance * (len(cells) - 1) / len(cells))
 
     def lines(self) -> list[list[str]]:
-        """The table as texts: head, one line a row, then the deviations."""
-        found = [[self.row_name, *(f"{self.column_name} {column}" for column in self.columns)]]
+        """The table as texts: head, one line per row, then the deviations."""
+        lines = [[self.row_name, *(f"{self.column_name} {column}" for column in self.columns)]]
         for row in self.rows:
             cells = [self.cell(row, column) for column in self.columns]
-            found.append([row, *(cell.text() if cell else "" for cell in cells)])
-        found.append(["population std", *(_number(self.deviation(c)) for c in self.columns)])
+            lines.append([row, *(cell.text() if cell else "" for cell in cells)])
+        lines.append(["population std", *(_number(self.deviation(c)) for c in self.columns)])
         chances = [self.chance(column) for column in self.columns]
         if any(chance is not None for chance in chances):
-            found.append(["expected from the seeds alone", *map(_number, chances)])
-        return found
+            lines.append(["expected from the seeds alone", *map(_number, chances)])
+        return lines
 
     def sentence(self) -> str:
         """What the deviations are; '' where there are none."""
-        found = [(self.deviation(column), column) for column in self.columns]
-        parts = [f"{d:.2f} at {self.column_name} {c}" for d, c in found if d is not None]
+        columns = [(self.deviation(column), column) for column in self.columns]
+        parts = [f"{d:.2f} at {self.column_name} {c}" for d, c in columns if d is not None]
         if not parts:
             return ""
         listed = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
@@ -130,8 +130,8 @@ class StudyTable:
         for row in self.rows:
             for column in self.columns:
                 if cell := self.cell(row, column):
-                    own = {"row": row, "column": column, "mean": round(cell.mean, 3), "n": cell.n}
-                    cells.append({**own, "values": self.values[row, column]})
+                    content = {"row": row, "column": column, "mean": round(cell.mean, 3)}
+                    cells.append({**content, "n": cell.n, "values": self.values[row, column]})
         deviations = {column: self.deviation(column) for column in self.columns}
         return {
             **{key: getattr(self, key) for key in ("task", "metric", "row_name", "column_name")},
@@ -145,19 +145,19 @@ class StudyTable:
 
 
 def study_tables(rows: list[Row]) -> list[StudyTable]:
-    """One table a task and metric, from result rows or records; others are passed over."""
-    found: dict[tuple[str, str], StudyTable] = {}
+    """One table per task and metric, from result rows or records; others are ignored."""
+    tables: dict[tuple[str, str], StudyTable] = {}
     for row in rows:
         if not (facts := row.get("study")):
             continue
         key = (row.get("name", row["task"]), row["metric"])
         names = (facts["row_name"], facts["column_name"])
-        table = found.setdefault(key, StudyTable(*key, *names))
+        table = tables.setdefault(key, StudyTable(*key, *names))
         table.rows = list(dict.fromkeys([*table.rows, *facts["rows"]]))
         table.columns = list(dict.fromkeys([*table.columns, *facts["columns"]]))
         for cell in facts["cells"]:
             table.values.setdefault(tuple(cell), []).append(row["value"])
-    return list(found.values())
+    return list(tables.values())
 
 
 def study_markdown(tables: list[StudyTable]) -> str:

@@ -1,4 +1,4 @@
-"""Means, spreads and what may be said of two of them."""
+"""Computes means and spreads over seeds, and compares two of them."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def _refusal(key: str, path: Path, error: Exception) -> UserError:
             + ("a TorchScript program" if script else holds),
             fix="if you trust its origin, load it with --trust (in a config: trust=True in the "
             "teacher, or in init_cfg=dict(type='Pretrained', checkpoint=..., trust=True)), or take "
-            "a backbone's weights out: tools/convert.py IN OUT.safetensors --trust",
+            "a backbone's weights out: mimseg convert IN OUT.safetensors --trust",
         )
     return UserError(
         key,

@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None, root: Path | None = None) -> int:
 
     def run() -> int:
         from mimseg.benchmark.run import run_benchmark
-        from mimseg.recipes.configs import CONFIGS, find_config
+        from mimseg.recipes.configs import CHECKOUT, find_config
 
         args.config = find_config(args.config, folder="benchmark")
         args.cfg_options = read_options(args.cfg_options)
-        return run_benchmark(args, root or CONFIGS.parent)
+        return run_benchmark(args, root or CHECKOUT)
 
     return exit_code(run)

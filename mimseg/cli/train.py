@@ -29,6 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="try it in a minute on its own data: small, two steps, one validation; keeps nothing",
     )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the whole config, with --cfg-options, --amp and --init in it, and stop",
+    )
     args = parser.parse_args(argv)
 
     def run() -> None:
@@ -46,11 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             options = dict(init=args.init, amp=args.amp, trust=args.trust)
             return run_rehearsal(cfg, args.config, args.work_dir, **options)
-        prepare_work_dir(cfg, args.work_dir, args.config, args.resume)
         if args.amp:
             use_amp(cfg)
         if args.init:
             use_init(cfg, args.init, args.trust)
+        if args.print_config:
+            cfg.pop("launcher")  # the command line's
+            return print(cfg.pretty_text)
+        prepare_work_dir(cfg, args.work_dir, args.config, args.resume)
         if not cfg.get("stages"):  # each stage's own config is checked otherwise
             check_config(cfg, ("train", "val"))
         record = (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
@@ -83,12 +91,10 @@ def read_config(args: argparse.Namespace):
     Raises:
         UserError: there is no such config, or a setting does not fit it.
     """
-    from mmengine.config import Config
-
     from mimseg.engine.prepare import merge_options
-    from mimseg.recipes.configs import find_config
+    from mimseg.recipes.configs import config
 
-    cfg = Config.fromfile(find_config(args.config))
+    cfg = config(args.config)
     merge_options(cfg, read_options(args.cfg_options))
     cfg.launcher = args.launcher
     return cfg

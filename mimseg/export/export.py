@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 
 from mimseg.engine.prepare import merge_options
@@ -17,7 +16,7 @@ from mimseg.export.model import ExportedModel
 from mimseg.export.parts import output_names
 from mimseg.export.preprocessing import Normalized
 from mimseg.export.write import INSTALL, OPSETS, export_onnx
-from mimseg.recipes.configs import find_config
+from mimseg.recipes.configs import config as read_config
 
 
 def export(
@@ -57,7 +56,7 @@ def export(
     """
     out = Path(out).expanduser()
     _check_out(out, force)
-    cfg = Config.fromfile(find_config(config))
+    cfg = read_config(config)
     merge_options(cfg, cfg_options or {})
     model = ExportedModel.build(cfg, checkpoint, what, trust)
     size = tuple(size or model.size or ())

@@ -1,9 +1,9 @@
-"""A keeper between the runner and a step's command: no step outlives its runner.
+"""Keeps a step's command from outliving its runner.
 
-    python launch.py PARENT_PID COMMAND...
+    python keeper.py PARENT_PID COMMAND...
 
-The command runs in a process group of its own. When the keeper is told to stop, or its parent dies
-in any way (SIGKILL too, by Linux's parent-death signal), it stops the whole group. It inherits the
+The command runs in a process group of its own. When the keeper gets a signal, or its parent dies in
+any way (SIGKILL too, by Linux's parent-death signal), it stops the whole group. It inherits the
 runner's lock, so a work dir counts as taken until the last command in it is gone. Run by path, and
 free of the package, to start at once.
 """
@@ -35,7 +35,7 @@ def start(argv: list[str], parent_lock: int | None, **popen) -> subprocess.Popen
     """
     keeper = [sys.executable, "-I", "-S", os.path.abspath(__file__), str(os.getpid())]
     fds = () if parent_lock is None else (parent_lock,)
-    # a session of its own: Ctrl-C in the terminal reaches the runner alone, which then tells us
+    # a session of its own: Ctrl-C in the terminal reaches the runner alone, which then stops us
     return subprocess.Popen(
         [*keeper, *argv], stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=fds, **popen
     )

@@ -1,4 +1,4 @@
-"""One runner a work dir."""
+"""Locks a work dir for one runner."""
 
 from __future__ import annotations
 

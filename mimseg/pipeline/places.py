@@ -1,4 +1,4 @@
-"""The folders a benchmark works in, and the placeholders that stand for them in its config."""
+"""Fills the placeholders of a config with folders, and puts them back into commands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mimseg.errors import UserError
+from mimseg.recipes.configs import shipped_config
+
+# sub-commands whose file in tools/ has another name
+TOOLS = {"check": "data/check", "scenes": "data/make_scenes", "masks2coco": "data/masks_to_coco"}
 
 
 @dataclass(frozen=True)
@@ -15,16 +19,36 @@ class Places:
     """Where things are: fills `{python}`, `{root}`, `{work_dir}` and `{data_root}` in strings.
 
     Args:
-        root: the repository; commands run there.
+        root: the folder that commands run in: the repository, or the user's own.
         work_dir: what the benchmark writes.
         data_root: the user's data, or None where the config needs none.
         python: the interpreter that runs the steps.
+        checkout: whether `root` is the repository, with the commands in its tools/.
     """
 
     root: Path
     work_dir: Path
     data_root: Path | None = None
     python: str = field(default=sys.executable)
+    checkout: bool = True
+
+    def argv(self, words: list[str], **more: str) -> list[str]:
+        """A command with the placeholders filled in; it may start with `mimseg COMMAND`."""
+        if words[0] == "mimseg":
+            name = words[1]
+            tool = [f"tools/{TOOLS.get(name, name)}.py"]
+            command = tool if self.checkout else ["-m", "mimseg.cli", name]
+            words = ["{python}", *command, *words[2:]]
+        return self.fill(words, **more)
+
+    def config(self, name: str) -> str:
+        """The file of a config: one below `root`, or a shipped one by its name.
+
+        Raises:
+            UserError: there is none.
+        """
+        path = self.root / name
+        return str(path if path.is_file() else shipped_config(name))
 
     def fill(self, value: Any, **more: str) -> Any:
         """`value` with the placeholders filled in, through lists, tuples and dicts.

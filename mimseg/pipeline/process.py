@@ -1,4 +1,4 @@
-"""A step under way: its process, its folder, and what to say when it fails."""
+"""Starts a step's process in its folder, and explains its failure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mimseg.errors import UserError
 from mimseg.files import tail
-from mimseg.pipeline import keeper as launch
+from mimseg.pipeline import keeper
 from mimseg.pipeline.places import Places
 from mimseg.pipeline.provenance import usable_cores
 from mimseg.pipeline.step import Step, StepState
@@ -34,7 +35,7 @@ class Running:
 
 
 def make_folder(state: StepState) -> None:
-    """Make the step's folder anew; only a folder that a pipeline has made is emptied."""
+    """Make the step's folder, empty; only a folder that a pipeline has made is emptied."""
     folder = state.folder
     trash = folder.with_name(f".old-{folder.name}")  # so that a kill leaves no half-empty step
     try:
@@ -58,6 +59,7 @@ def make_folder(state: StepState) -> None:
 
 
 def failure(run: Running, code: int, missing: list[str]) -> str:
+    """The last lines of a failed step, its name, the reason, and its log."""
     what = f"exit code {code}"
     if missing:
         what = f"it ended well but did not write {', '.join(missing)}"
@@ -74,10 +76,21 @@ def start(
     """Start a step's command; its output is appended to the step's log."""
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     env |= {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    if env.pop("PYTHONDONTWRITEBYTECODE", ""):  # each step would compile 4,000 modules again
+        env.setdefault("PYTHONPYCACHEPREFIX", str(_bytecode(places)))
     with open(state.log, "ab") as log:
         log.write(f"$ {places.readable(argv)}\n".encode())
         log.flush()
-        return launch.start(argv, lock, cwd=places.root, env=env, stdout=log, stderr=log)
+        return keeper.start(argv, lock, cwd=places.root, env=env, stdout=log, stderr=log)
+
+
+def discard_bytecode(places: Places) -> None:
+    """Remove the compiled modules that steps left in the work dir."""
+    shutil.rmtree(_bytecode(places), ignore_errors=True)
+
+
+def _bytecode(places: Places) -> Path:
+    return places.work_dir / ".bytecode"
 
 
 def share_of_cores(workers: int) -> int:

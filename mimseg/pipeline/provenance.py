@@ -1,4 +1,4 @@
-"""What a number was measured with."""
+"""Describes the machine, packages and commit that a number was measured with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from mimseg import __version__
 
 PACKAGES = (
     "torch",
@@ -26,26 +28,26 @@ PACKAGES = (
 )
 
 
-def environment(root: Path) -> dict[str, Any]:
+def environment(checkout: Path | None) -> dict[str, Any]:
     """Python, packages, machine, commit and date, all plain text and numbers."""
     return {
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := installed(name))},
+        "packages": {name: text for name in PACKAGES if (text := installed(name))},
         **machine(),
-        "commit": commit(root),
+        "commit": commit(checkout) if checkout else f"v{__version__}",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 
 def machine() -> dict[str, Any]:
     """CPU model, usable cores, GPU if there is one, and torch's version."""
-    found = {"cpu": _cpu(), "cores": usable_cores(), "torch": installed("torch")}
+    facts = {"cpu": _cpu(), "cores": usable_cores(), "torch": installed("torch")}
     gpu = _output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
-    return found | ({"gpu": gpu.splitlines()[0]} if gpu else {})
+    return facts | ({"gpu": gpu.splitlines()[0]} if gpu else {})
 
 
 def usable_cores() -> int | None:
-    """Cores that this process may use; None where that cannot be told."""
+    """Cores that this process may use; None where the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

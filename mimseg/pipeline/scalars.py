@@ -11,18 +11,18 @@ Curve = list[tuple[float, float]]
 
 def scalar_files(run: Path) -> dict[str, list[Path]]:
     """The log files of a run, oldest first, by stage ('' for a run without stages)."""
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     for path in sorted(run.glob("**/vis_data/scalars.json"), key=lambda p: p.parts[-3]):
         stage = "/".join(path.relative_to(run).parts[:-3])
-        found.setdefault(stage, []).append(path)
-    return found
+        files.setdefault(stage, []).append(path)
+    return files
 
 
 def read_curve(paths: list[Path], key: str) -> Curve:
     """(step, value) of one scalar; what a resumed run logged again replaces the first time."""
     values: dict[float, float] = {}
     for path in paths:
-        own: dict[float, float] = {}
+        part: dict[float, float] = {}
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
@@ -30,9 +30,9 @@ def read_curve(paths: list[Path], key: str) -> Curve:
                 continue
             value = entry.get(key) if isinstance(entry, dict) else None
             if isinstance(value, (int, float)) and math.isfinite(value):
-                own[entry.get("step", entry.get("iter", len(own)))] = float(value)
-        if own:  # a resume starts before the kill: the steps from there on are this file's
-            values = {step: v for step, v in values.items() if step < min(own)} | own
+                part[entry.get("step", entry.get("iter", len(part)))] = float(value)
+        if part:  # a resume starts before the kill: the steps from there on are this file's
+            values = {step: v for step, v in values.items() if step < min(part)} | part
     return sorted(values.items())
 
 
@@ -43,8 +43,8 @@ def smooth(curve: Curve, points: int = 160) -> Curve:
     return [(part[-1][0], sum(v for _, v in part) / len(part)) for part in parts]
 
 
-def last_position(paths: list[Path]) -> dict[str, float]:
-    """{'iter': ..., 'epoch': ...} of the last training line, from the newest file that has one."""
+def last_entry(paths: list[Path]) -> dict[str, float]:
+    """'iter', 'epoch' and 'loss' of the last training line, from the newest file that has one."""
     for path in reversed(paths):
         with open(path, "rb") as file:
             size = file.seek(0, 2)
@@ -56,5 +56,5 @@ def last_position(paths: list[Path]) -> dict[str, float]:
             except ValueError:
                 continue
             if isinstance(entry, dict) and "loss" in entry:
-                return {key: entry[key] for key in ("iter", "epoch") if key in entry}
+                return {key: entry[key] for key in ("iter", "epoch", "loss") if key in entry}
     return {}

@@ -1,4 +1,4 @@
-"""One named step of a pipeline and what the disk remembers of it."""
+"""Describes one named step of a pipeline, and keeps its state on disk."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ class Step:
         config: a config file whose content (with its bases) belongs to the fingerprint.
         options: what the command line changes in `config`; for the progress only.
         outputs: files the command promises, relative to the folder.
-        resume: whether an unfinished run goes on with `--resume`.
+        resume: whether an unfinished run continues with `--resume`.
+        urgent: whether it runs before other steps that could start at the same time.
         late: called when `needs` and `after` are finished; gives further arguments and needs that
             were not known before, such as the grid point that was chosen.
-        facts: what the report wants to know: task, init, seed, ...
+        facts: what the report needs: task, init, seed, ...
+        result: says in a few words what the finished step gave, such as its metric; it is called
+            with the step's folder.
     """
 
     name: str
@@ -44,8 +47,10 @@ class Step:
     options: dict[str, Any] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     resume: bool = False
+    urgent: bool = False
     late: Callable[[], tuple[list[str], list[str]]] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    result: Callable[[Path], str] | None = None
 
     def resolve(self) -> tuple[list[str], list[str]]:
         """The whole command and all needs; call it when `needs` and `after` are finished."""
@@ -54,7 +59,7 @@ class Step:
 
 
 class StepState:
-    """What `step.json` in a step's folder says, and the changes to it."""
+    """The content of `step.json` in a step's folder, and the changes to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -114,7 +119,7 @@ def fingerprint_parts(
     """
     return {
         "command": digest([places.plain(word, hide_data=False) for word in argv]),
-        "config": config_digest(str(places.root / step.config)) if step.config else None,
+        "config": config_digest(places.config(step.config)) if step.config else None,
         "needs": dict(sorted(needs.items())),
     }
 
@@ -142,12 +147,12 @@ def check_steps(steps: list[Step], places: Places) -> None:
     names = [step.name for step in steps]
     for step in steps:
         if names.count(step.name) > 1:
-            raise UserError("name", step.name, expected="a name of its own for every step")
+            raise UserError("name", step.name, expected="a different name for every step")
         for other in [*step.needs, *step.after]:
             if other not in names[: names.index(step.name)]:
                 raise UserError("needs", other, expected=f"a step that comes before {step.name}")
         if step.config:
-            load_config(str(places.root / step.config))
+            load_config(places.config(step.config))
 
 
 def digest(value: Any) -> str:

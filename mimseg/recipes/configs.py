@@ -1,18 +1,47 @@
-"""Finds the shipped configs by name, in a checkout and in an installed package."""
+"""Finds the shipped configs by name, in a checkout and in an installed package; reads configs."""
 
 from __future__ import annotations
 
+import os
+import sys
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mimseg.errors import UserError
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
 _PACKAGE = Path(__file__).resolve().parents[1]
-# the wheel holds them inside the package, a checkout beside it
-CONFIGS = next(
-    (p for p in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if p.is_dir()),
-    _PACKAGE / "configs",
-)
+# the wheel holds the configs inside the package, a checkout next to it
+CHECKOUT = None if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
+CONFIGS = (CHECKOUT or _PACKAGE) / "configs"
+
+
+def config(name: str | Path) -> Config:
+    """The whole config of a file, or of a shipped one by its name.
+
+    Its `custom_imports` are imported; they may lie in the config's folder or in the current one.
+
+    Raises:
+        UserError: there is no such config, or a custom import fails.
+    """
+    from mmengine.config import Config
+    from mmengine.utils import import_modules_from_strings
+
+    path = find_config(name)
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    if custom := cfg.get("custom_imports"):
+        folders = (str(path.resolve().parent), os.getcwd())
+        sys.path[:0] = [folder for folder in dict.fromkeys(folders) if folder not in sys.path]
+        try:
+            import_modules_from_strings(**custom)
+        except ImportError as error:
+            cause = error.__context__ or error
+            expected = f"modules in {path.parent}, in the current folder or installed ({cause})"
+            raise UserError("custom_imports", custom.imports, expected=expected) from error
+    return cfg
 
 
 def config_names() -> list[str]:
@@ -33,8 +62,12 @@ def find_config(name: str | Path, folder: str = "") -> Path:
         UserError: there is none, or several of that name.
     """
     path = Path(name).expanduser()
-    if path.is_file():
-        return path
+    return path if path.is_file() else shipped_config(name, folder)
+
+
+def shipped_config(name: str | Path, folder: str = "") -> Path:
+    """As `find_config`, but the name of a shipped config only."""
+    path = Path(name)
     wanted = path.as_posix().removeprefix("configs/").removesuffix(".py")
     names = config_names()
     matches = [n for n in names if n in (wanted, f"{folder}/{wanted}")]

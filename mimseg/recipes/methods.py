@@ -61,6 +61,11 @@ def find_methods(root: Path = CONFIGS.parent) -> list[Method]:
     return methods
 
 
+def methods() -> dict[str, Method]:
+    """The methods that the package ships, by name: `mimseg.methods()["mae"].paper`."""
+    return {method.name: method for method in find_methods()}
+
+
 def _rank(path: Path) -> tuple[bool, bool, int, str]:
     stem = path.stem
     return not stem.endswith("_in1k"), "vit-base" not in stem, len(stem), stem

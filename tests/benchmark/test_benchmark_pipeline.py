@@ -1,7 +1,9 @@
 """Steps are kept, resumed, run again, stopped and locked as promised."""
 
+import json
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from mimseg.files import write_json
+from mimseg.pipeline.pipeline import Pipeline
+from mimseg.pipeline.places import Places
 from mimseg.pipeline.progress import Estimator, budget, fraction, tails
 from mimseg.pipeline.step import Step
 
@@ -84,7 +88,7 @@ def test_a_signal_stops_the_children_and_says_how_to_go_on(repository, number):
     wait_until(repository.calls_file.exists)
     process.send_signal(number)
     output, _ = process.communicate(timeout=20)
-    assert process.returncode == 128 + number and "goes on from here" in output
+    assert process.returncode == 128 + number and "continues from here" in output
     assert processes_of(repository.work_dir) == []
     assert repository.step("pretrain-mae")["returncode"] == 128 + signal.SIGTERM
 
@@ -112,6 +116,10 @@ def test_a_failed_step_stops_everything_and_names_its_log(repository):
     assert f"step semseg-random-lr0.01-seed0 failed (exit code 1); its log: {log}" in output
     assert "the network is on fire" in output and "Traceback" not in output
     assert not (repository.work_dir / "report.json").exists()
+    page = (repository.work_dir / "report.html").read_text()
+    folders = [path.parent.name for path in repository.work_dir.glob("*/step.json")]
+    finished = sum(repository.step(name)["returncode"] == 0 for name in folders)
+    assert "is not finished" in page and f"{finished} of 20 steps are finished." in page
     repository.calls()
     repository.fail.unlink()
     assert repository.run()[0] == 0
@@ -217,6 +225,57 @@ def test_an_estimate_comes_from_the_kind_then_from_the_guess():
     assert estimator.left("detection", 6, 0.25) == 18  # nothing known: as it went so far
 
 
+def test_a_guess_follows_the_pace_of_the_machine():
+    estimator = Estimator({"data": 10, "semseg": 100, "detection": 200})
+    estimator.add("data", 20)  # twice as slow as where the guesses come from
+    assert estimator.pace == 2 and estimator.seconds("detection") == 400
+    assert estimator.seconds("semseg-test") == 50
+    estimator.project("semseg", 30, 0.1)  # too early to say
+    assert estimator.pace == 2
+    estimator.project("semseg", 105, 0.25)  # 420 seconds where 100 were guessed
+    assert estimator.seconds("detection") == 200 * (20 + 420) / 110
+    estimator.add("semseg", 310)
+    assert estimator.seconds("semseg") == 310 and estimator.pace == 3
+    assert Estimator().seconds("anything") == 60
+
+
+def test_lines_say_the_work_done_the_time_left_losses_and_metrics(repository, monkeypatch):
+    monkeypatch.setattr("mimseg.pipeline.pipeline.REFRESH", 0.3)
+    repository.edit(*SMALL)
+    repository.config("mae", iters=4, delay=0.4)
+    code, output = repository.run("--seeds", "0")
+    assert code == 0
+    assert re.search(r"^about \d+ (seconds|minutes) left", output, re.M)
+    assert re.search(r"^\[\d+/\d+\] \d+%, \d\d:\d\d left: pretrain-mae \d+%, loss \d", output, re.M)
+    assert re.search(r"pretrain-mae finished in \d\d:\d\d: loss 1.25$", output, re.M)
+    assert "lr1e-3-seed0 finished in 00:00: mIoU 45.1 on the validation split" in output
+    assert "detection-mae-seed0-test finished in 00:00: mask AP 44.6 on the test split" in output
+    shares = [int(n) for n in re.findall(r"^\[\d+/\d+\] (\d+)%", output, re.M)]
+    assert shares[0] == 0 and shares[-1] == 100
+    times = re.findall(r"left: pretrain-mae (\d+)%", output)
+    assert times == sorted(times, key=int)
+
+
+def test_an_urgent_step_starts_before_a_longer_one(tmp_path):
+    steps = [Step("long", [], kind="long"), Step("soon", [], kind="short", urgent=True)]
+    pipeline = Pipeline(steps, Places(tmp_path, tmp_path), estimates=dict(long=100, short=1))
+    assert [step.name for step in pipeline.ready()] == ["soon", "long"]
+
+
+def test_steps_share_compiled_modules_where_python_must_not_write_them(repository, monkeypatch):
+    """Otherwise each step of a real benchmark compiles thousands of modules again."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    code = "import json, sys; open(sys.argv[1], 'w').write(json.dumps([sys.dont_write_bytecode,"
+    code += " sys.pycache_prefix]))"
+    repository.edit("\"open(r'{dir}/made', 'w')\"]", f'{code!r}, "{{dir}}/made"]')
+    repository.edit(*SMALL)
+    assert repository.run("--seeds", "0")[0] == 0
+    never, folder = json.loads((repository.work_dir / "prepare-data/made").read_text())
+    assert never is False and Path(folder).parent == repository.work_dir
+    assert not Path(folder).exists()  # it is large, and of no use once all is done
+
+
 def test_the_share_done_is_read_from_the_logs_of_stages(tmp_path):
     totals = {"one": {"iter": 10}, "two": {"epoch": 4}}
     assert fraction(tmp_path, totals) == 0
@@ -235,7 +294,7 @@ def test_the_budget_knows_stages_and_options(tmp_path):
         "stages = [dict(name='a'), dict(name='b', options={'train_cfg.max_iters': 4})]\n"
     )
     step = Step("s", [], config="c.py", options={"train_cfg.max_iters": 6})
-    assert budget(step, tmp_path) == {"a": {"iter": 6}, "b": {"iter": 4}}
+    assert budget(step, Places(tmp_path, tmp_path)) == {"a": {"iter": 6}, "b": {"iter": 4}}
 
 
 def test_the_longest_chain_counts_from_each_step():

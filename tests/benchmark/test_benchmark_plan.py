@@ -2,14 +2,17 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
-from mimseg.benchmark.choice import choose, point_name, read_metric
-from mimseg.benchmark.options import cfg_values, point_options
-from mimseg.benchmark.subset import subset
+from mimseg.benchmark.config import subset
+from mimseg.benchmark.grid import cfg_values, choose, point_name, point_options, read_metric
+from mimseg.benchmark.plan import Plan
 from mimseg.errors import UserError
 from mimseg.pipeline.places import Places
+from mimseg.recipes.configs import CONFIGS
 
 
 def test_a_whole_benchmark_runs_each_step_once_and_tests_only_the_chosen_point(repository):
@@ -100,6 +103,29 @@ def test_placeholders_are_filled_and_taken_back(tmp_path):
         Places(tmp_path, tmp_path).fill("{data_root}")
 
 
+def test_a_command_is_a_tool_of_the_checkout_and_a_module_elsewhere(tmp_path):
+    checkout = Places(tmp_path, tmp_path / "out", python="py")
+    assert checkout.argv(["mimseg", "train", "{work_dir}"]) == [
+        *("py", "tools/train.py", f"{tmp_path}/out")
+    ]
+    for name, tool in {"scenes": "make_scenes", "masks2coco": "masks_to_coco"}.items():
+        assert checkout.argv(["mimseg", name]) == ["py", f"tools/data/{tool}.py"]
+    elsewhere = Places(tmp_path, tmp_path / "out", python="py", checkout=False)
+    assert elsewhere.argv(["mimseg", "scenes", "x"]) == ["py", "-m", "mimseg.cli", "scenes", "x"]
+    assert elsewhere.argv(["tar", "-xf", "{dir}"], dir="a") == ["tar", "-xf", "a"]
+
+
+def test_a_config_is_one_below_the_root_or_a_shipped_one(tmp_path):
+    places = Places(tmp_path, tmp_path / "out")
+    name = "configs/mae/mae_vit-mini-p8_1xb64-40e_scenes.py"
+    assert places.config(name) == str(CONFIGS.parent / name)
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).touch()
+    assert places.config(name) == str(tmp_path / name)
+    with pytest.raises(UserError, match="name of a shipped config"):
+        places.config("configs/none.py")
+
+
 def second_pretraining(repository, more):
     """A pretraining `next` beside `mae`, with more keys."""
     own = 'options=dict(data="{work_dir}/data"))'
@@ -140,7 +166,7 @@ def test_what_a_backbone_was_pretrained_with_goes_into_its_tasks_alone(repositor
     assert "a.scale" not in repository.step("pretrain-next")["command"]
 
 
-def test_a_stage_of_a_pretraining_is_an_initialisation(repository):
+def test_a_stage_of_a_pretraining_is_an_initialization(repository):
     path = repository.root / "configs/mae.py"
     path.write_text(path.read_text() + "stages = [dict(name='one'), dict(teacher='one')]\n")
     repository.edit('inits = ["random", "mae"]', 'inits = ["mae-one", "mae-stage1"]')
@@ -176,7 +202,36 @@ def test_a_dry_run_lists_the_steps_and_runs_none(repository):
     assert not repository.work_dir.exists() and repository.calls() == []
 
 
-def test_some_tasks_and_initialisations_with_what_they_need(repository):
+def test_tasks_share_the_configs_grid_and_options(repository):
+    shared = "grid = [dict(lr=1e-2)]\ngrid_keys = dict(lr='lr')\noptions = {'a.b': 3}"
+    repository.edit("grid = [dict(lr=1e-3), dict(lr=1e-2)]", shared)
+    repository.edit('grid=grid, grid_keys=dict(lr="lr")', "options={'c': 4}")
+    repository.edit('grid=grid[:1], grid_keys=dict(lr="lr")', "grid=[dict(lr=1e-1)]")
+    assert repository.run("--seeds", "0")[0] == 0
+    semseg = repository.step("semseg-mae-lr0.01-seed0")["command"]
+    assert semseg.endswith("--cfg-options a.b=3 c=4 randomness.seed=0 lr=0.01")
+    detection = repository.step("detection-mae-lr0.1-seed0")["command"]
+    assert detection.endswith("--cfg-options a.b=3 randomness.seed=0 lr=0.1")
+    assert "a.b=3 c=4 lr=0.01" in repository.step("semseg-mae-seed0-test")["command"]
+
+
+def test_the_demos_differ_in_size_alone():
+    def plan(name):
+        config = Config.fromfile(CONFIGS / f"benchmark/{name}.py").to_dict()
+        return Plan(config, Places(CONFIGS.parent, Path("/nowhere")), name)
+
+    full, demo, smoke = (plan(name) for name in ("demo-full", "demo", "smoke"))
+    assert len(full.seeds) > 1 == len(demo.seeds)
+    for small in (demo, smoke):
+        assert len(small.steps) < len(full.steps)
+        assert [task["metrics"] for task in small.tasks] == [task["metrics"] for task in full.tasks]
+        (point,) = small.config["grid"]
+        assert point in full.config["grid"]
+        kinds = {step.kind for step in small.steps}
+        assert set(small.config["estimate"]) == kinds == {step.kind for step in full.steps}
+
+
+def test_some_tasks_and_initializations_with_what_they_need(repository):
     second_pretraining(repository, 'after=["mae"]')
     repository.edit('inits = ["next"]', 'inits = ["random", "mae", "next"]')
 

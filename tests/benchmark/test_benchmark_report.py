@@ -3,20 +3,27 @@
 import json
 import re
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
 from dev import records
-from mimseg.benchmark import pictures, results
+from mimseg.benchmark import panels, pictures, results
 from mimseg.benchmark.charts import Line, dot_chart, line_chart
-from mimseg.benchmark.pretrain_panels import compose
+from mimseg.benchmark.plan import Plan
+from mimseg.benchmark.pretrain_panels import compose, note
+from mimseg.benchmark.report import write_partial
 from mimseg.benchmark.results import findings, headline, summarise
 from mimseg.benchmark.summary import Comparison, Summary
+from mimseg.cli.scenes import main as make_scenes
 from mimseg.errors import UserError
 from mimseg.files import write_json
+from mimseg.pipeline.places import Places
 from mimseg.pipeline.scalars import read_curve, smooth
+from mimseg.recipes.configs import CONFIGS
 
 TASKS = [{"name": "semseg", "select": "mIoU"}]
 
@@ -111,6 +118,76 @@ def test_the_report_of_a_run(repository):
     assert str(repository.root) not in json.dumps(found)
 
 
+def test_a_page_of_a_running_benchmark_shows_what_is_finished_and_reloads(repository):
+    assert repository.run()[0] == 0
+    config = Config.fromfile(repository.root / "bench.py").to_dict()
+    plan = Plan(config, Places(repository.root, repository.work_dir), "bench")
+    every = [step.name for step in plan.steps]
+    finished = every[: every.index("semseg-random-seed1-test")]
+
+    def page(finished, running):
+        facts = {"date": "2026-01-01", "cpu": "x", "cores": 2}
+        write_partial(plan, facts, finished, running, "Now.")
+        return (repository.work_dir / "report.html").read_text()
+
+    text = page(finished, ["semseg-random-seed1-test"])
+    assert 'http-equiv="refresh"' in text and "is running" in text and "Now." in text
+    assert "Pretraining: mae" in text and ">Segmentation<" in text
+    assert "40.6" in text and "Detection" not in text  # the first seed's test, 0.99 * 41
+    assert 'http-equiv="refresh"' not in page(finished, [])
+    text = page(["prepare-data"], ["pretrain-mae"])
+    assert "<h2>Results" not in text and "<svg" in text  # the loss so far
+    assert "<svg" not in page(["prepare-data"], ["other"])
+
+
+def test_pictures_of_the_data_come_before_any_training(repository):
+    repository.edit("panels = None", "panels = dict(count=3)")
+    repository.edit('config="configs/mae.py",', 'config="configs/mae.py", held_out="{work_dir}/x",')
+    _, output = repository.run("--dry-run", "--seeds", "0")
+    names = re.findall(r"\] (\S+):", output)
+    assert names[:4] == ["prepare-data", "preview-pretrain-mae", "preview-semseg", "pretrain-mae"]
+    command = next(line for line in output.splitlines() if "panels pretrain" in line)
+    assert command.strip().startswith("python -m mimseg.benchmark.panels pretrain")
+    assert "--count 3" in command
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A few generated images, labeled and not."""
+    folder = tmp_path_factory.mktemp("scenes") / "data"
+    counts = ["--test", "3", "--train", "2", "--val", "2", "--unlabelled", "4", "--size", "64"]
+    assert make_scenes([str(folder), *counts, "--seed", "0", "--workers", "1"]) == 0
+    return folder
+
+
+def test_the_preview_shows_held_out_images_and_what_is_hidden(scenes, tmp_path):
+    config = str(CONFIGS / "mae/mae_vit-mini-p8_1xb64-40e_scenes.py")
+    words = ["pretrain", "--config", config, "--out", str(tmp_path), "--count", "2"]
+    words += ["--images", str(scenes / "images/test")]
+    assert panels.main([*words, "--cfg-options", f"data_root={scenes}/unlabelled"]) == 0
+    content = json.loads((tmp_path / "panels.json").read_text())
+    assert content["columns"] == ["Input", "Masked input"] and len(content["rows"]) == 2
+    whole, masked = (np.asarray(Image.open(tmp_path / name), int) for name in content["rows"][0])
+    grey = np.abs(masked - (226, 230, 236)).max(-1) < 8
+    assert 0.7 < grey.mean() < 0.8 and np.abs(whole - masked)[~grey].mean() < 5
+
+
+def test_the_preview_of_labels(scenes, tmp_path):
+    config = str(CONFIGS / "scenes/upernet_vit-mini-p8_1xb8-600i_scenes-64x64.py")
+    words = ["semseg", "--config", config, "--out", str(tmp_path), "--count", "2"]
+    assert panels.main([*words, "--cfg-options", f"data_root={scenes}"]) == 0
+    content = json.loads((tmp_path / "panels.json").read_text())
+    assert content["columns"] == ["Image", "Truth"] and len(content["legend"]) == 10
+    assert all((tmp_path / name).is_file() for row in content["rows"] for name in row)
+
+
+def test_a_reconstruction_says_whose_images_and_whose_statistics():
+    text = note(["Input", "Masked input", "Reconstruction"], Path("x"), True)
+    assert "Held-out images" in text and "true mean and variance" in text
+    text = note(["Input", "Masked input", "Target", "Prediction"], None, True)
+    assert "from the training set" in text and "variance" not in text
+
+
 def write_rows(folder, name, values):
     for init, found in values.items():
         for seed, value in enumerate(found):
@@ -173,13 +250,13 @@ def test_masked_patches_are_grey_and_the_others_untouched():
     assert (shown[2:] == image[2:]).all() and (shown[:2, 2:] == image[:2, 2:]).all()
 
 
-def test_features_are_drawn_in_the_targets_colours():
+def test_features_are_drawn_in_the_targets_colors():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(2, 4, 5))
     shown = {"input": rng.random((2, 3, 8, 8)), "target": target, "prediction": target.copy()}
-    columns, panels = compose(shown, (2, 2))
+    columns, drawn = compose(shown, (2, 2))
     assert columns == ["Input", "Target", "Prediction"]
-    for _, truth, guess in panels:
+    for _, truth, guess in drawn:
         assert truth.shape == (8, 8, 3) and (truth == guess).all()
         assert len(np.unique(truth.reshape(-1, 3), axis=0)) == 4
 
@@ -188,12 +265,12 @@ def test_relations_are_drawn_as_the_features_of_their_queries():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(2, 4, 2, 3, 5))  # (B, L, pairs, heads, keys)
     shown = {"input": rng.random((2, 3, 8, 8)), "target": target}
-    columns, panels = compose(shown | {"prediction": target.reshape(2, 4, -1)}, (2, 2))
+    columns, drawn = compose(shown | {"prediction": target.reshape(2, 4, -1)}, (2, 2))
     assert columns == ["Input", "Target", "Prediction"]
-    assert all((truth == guess).all() for _, truth, guess in panels)
+    assert all((truth == guess).all() for _, truth, guess in drawn)
 
 
-def test_overlays_have_the_classes_colours_and_a_readable_size(tmp_path):
+def test_overlays_have_the_classes_colors_and_a_readable_size(tmp_path):
     image = np.zeros((50, 60, 3), np.uint8)
     labels = np.full((50, 60), 255)
     labels[:25] = 1
@@ -201,7 +278,7 @@ def test_overlays_have_the_classes_colours_and_a_readable_size(tmp_path):
     shown = pictures.overlay_labels(image, labels, colors)
     assert min(shown.shape[:2]) >= 192
     assert np.abs(shown[0, 0] - 0.7 * colors[1]).max() <= 1
-    assert len(set(shown[-1, -1].tolist())) == 1  # not labelled: grey
+    assert len(set(shown[-1, -1].tolist())) == 1  # not labeled: grey
     boxes = np.array([[10.0, 10.0, 30.0, 30.0]])
     masks = np.zeros((1, 50, 60), bool)
     masks[0, 15:20, 15:20] = True

@@ -87,7 +87,7 @@ def test_one_seed_says_nothing_about_the_seeds_and_one_row_nothing_about_rows():
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"rows": {"a": ["random"]}}, "one a column"),
+        ({"rows": {"a": ["random"]}}, "one per column"),
         ({"rows": {"a": ["random", "dino"]}}, "dino"),
         ({"names": []}, "names"),
     ],

@@ -56,7 +56,7 @@ def test_code_is_run_only_where_trusted(weights, tmp_path):
     path = str(tmp_path / "official.pth")
     torch.save({"model": MAE.to_theirs(weights), "args": Options()}, path)
     cfg = Config(dict(model=dict(backbone=VIT)))
-    with pytest.raises(UserError, match="Options.*tools/convert.py IN OUT.safetensors --trust"):
+    with pytest.raises(UserError, match="Options.*mimseg convert IN OUT.safetensors --trust"):
         use_init(cfg, path)
     cfg.model.backbone.init_cfg = dict(trust=True)  # as --cfg-options sets it
     use_init(cfg, path)

@@ -1,4 +1,4 @@
-# Generated scenes without labels (tools/data/make_scenes.py), or any folder of small images.
+# Generated scenes without labels (`mimseg scenes`), or any folder of small images.
 data_root = 'data/scenes/unlabelled'
 train_pipeline = [
     dict(type='mimseg.LoadImageFromFile'),

@@ -13,7 +13,7 @@ from mimseg.data.scenes.parts import CLASSES
 from mimseg.data.scenes.write import MARKER, SPLITS
 from mimseg.errors import UserError
 
-SOURCE = "tools/data/make_scenes.py"
+SOURCE = "mimseg scenes"
 HOME = "data/scenes"
 
 
