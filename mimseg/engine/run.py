@@ -214,7 +214,7 @@ def _train(runner: Runner, cfg: Config) -> None:
         raise UserError(
             "train_dataloader.batch_size",
             cfg.train_dataloader.batch_size,
-            expected="2 or more images a process for the model's batch norms",
+            expected="2 or more images per process for the model's batch norms",
             fix="a larger batch, or norms of another kind (norm_cfg=dict(type='GN', "
             "num_groups=32))",
         ) from error
