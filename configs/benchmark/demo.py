@@ -14,12 +14,12 @@ prepare = [dict(
 pretrain = [dict(
     name='MAE', config='configs/mae/mae_vit-mini-p8_1xb64-40e_scenes.py',
     options={'data_root': '{work_dir}/data/unlabelled', 'train_dataloader.batch_size': 32,
-             'train_cfg.max_epochs': 24, 'param_scheduler.1.end': 24},
+             'train_cfg.max_epochs': 20, 'param_scheduler.1.end': 20},
     held_out='{work_dir}/data/images/test')]
 grid = [dict(lr=2e-3, layer_decay=0.85)]
 options = {'train_cfg.max_iters': 300, 'train_cfg.val_interval': 300, 'param_scheduler.1.end': 300}
 # seconds of a step on one of two free cores, the first guess of the remaining time
-estimate = {'prepare-scenes': 8, 'pretrain-MAE': 180, 'semseg': 60, 'semseg-test': 10,
+estimate = {'prepare-scenes': 8, 'pretrain-MAE': 160, 'semseg': 55, 'semseg-test': 9,
             'detection': 90, 'detection-test': 12, 'panels': 8}
 next = [
     '{mimseg} pretrain IMAGES         # a backbone from a folder of your own images',

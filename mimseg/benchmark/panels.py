@@ -16,6 +16,7 @@ from pathlib import Path
 from mimseg.benchmark import dense_panels, pretrain_panels
 from mimseg.errors import exit_code
 from mimseg.files import write_json
+from mimseg.recipes.configs import find_config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("kind", choices=["pretrain", "semseg", "detection"])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", action="append", default=[], metavar="NAME=WORK_DIR")
-    source.add_argument("--config", type=Path, help="draw its data: nothing is trained yet")
+    source.add_argument("--config", help="draw its data: nothing is trained yet")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
     parser.add_argument("--images", type=Path, help="pretrain: held-out images to draw")
     parser.add_argument("--out", type=Path, required=True)
@@ -36,18 +37,19 @@ def main(argv: list[str] | None = None) -> int:
     def run() -> None:
         runs = {name: Path(folder) for name, _, folder in (r.partition("=") for r in args.run)}
         args.out.mkdir(parents=True, exist_ok=True)
-        if args.kind == "pretrain" and args.config:
+        config = find_config(args.config) if args.config else None
+        if args.kind == "pretrain" and config:
             panels = pretrain_panels.draw_data(
-                args.config, args.cfg_options, args.out, args.count, args.images
+                config, args.cfg_options, args.out, args.count, args.images
             )
         elif args.kind == "pretrain":
             (folder,) = runs.values()
             panels = pretrain_panels.draw_run(folder, args.out, args.count, args.images)
         else:
             kind = dense_panels.KINDS[args.kind]
-            if args.config:
+            if config:
                 panels = dense_panels.draw_data(
-                    kind, args.config, args.cfg_options, args.out, args.count
+                    kind, config, args.cfg_options, args.out, args.count
                 )
             else:
                 panels = dense_panels.draw_runs(kind, runs, args.out, args.count)

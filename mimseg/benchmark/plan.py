@@ -245,18 +245,19 @@ class Plan:
     def _preview(self, name: str, kind: str, item: dict[str, Any]) -> None:
         words = ["--config", item["config"], *self._held_out(item)]
         words += cfg_options(self.places.fill(dict(item.get("options", {}))))
-        self._panels(name, kind, self._prepared(item), lambda: (words, []), urgent=True)
+        step = {"config": item["config"], "urgent": True, "needs": self._prepared(item)}
+        self._panels(name, kind, lambda: (words, []), **step)
 
     def _pictures(self) -> None:
         for name, item in self.pretrains.items():
             if self._has_panels(item):
                 run = f"pretrain-{name}"
                 words = ["--run", f"{name}={self.places.work_dir / run}", *self._held_out(item)]
-                self._panels(f"panels-{run}", "pretrain", [run], lambda w=words: (w, []))
+                self._panels(f"panels-{run}", "pretrain", lambda w=words: (w, []), needs=[run])
         for task in self.tasks:
             tests = [self.test_name(task, init, self.seeds[0]) for init in self.inits(task)]
             kind, late = task.get("task", task["name"]), partial(self._panel_runs, task)
-            self._panels(f"panels-{task['name']}", kind, tests, late, on_runs=True)
+            self._panels(f"panels-{task['name']}", kind, late, after=tests)
 
     @staticmethod
     def _has_panels(item: dict[str, Any]) -> bool:
@@ -273,15 +274,7 @@ class Plan:
             runs.append(run)
         return words, runs
 
-    def _panels(
-        self,
-        name: str,
-        kind: str,
-        after: list[str],
-        late: Callable,
-        on_runs: bool = False,
-        urgent: bool = False,
-    ) -> None:
+    def _panels(self, name: str, kind: str, late: Callable, **step: Any) -> None:
         folder = f"{{work_dir}}/{name}"
         argv = ["{python}", "-m", "mimseg.benchmark.panels", kind, "--out", folder]
         default = 6 if kind == "pretrain" else 4
@@ -291,11 +284,9 @@ class Plan:
                 name,
                 self.places.fill(argv),
                 kind="panels",
-                needs=[] if on_runs else after,  # `late` names the runs themselves
-                after=after,
                 outputs=["panels.json"],
-                urgent=urgent,
                 late=late,
+                **step,
             )
         )
 
