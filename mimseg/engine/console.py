@@ -17,7 +17,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mimseg.compat.import_hooks import when_imported
 from mimseg.engine.scale_lr import short
-from mimseg.pipeline.progress import clock
+from mimseg.progress import clock
 
 # libraries tell of their own ways, of which a user can change nothing
 _NOISE = (

@@ -16,7 +16,7 @@ from torch import nn
 from mimseg.data.checks.config import DatasetConfig, config_datasets
 from mimseg.engine.console import main_metrics, say
 from mimseg.engine.scale_lr import LearningRate
-from mimseg.pipeline.progress import clock
+from mimseg.progress import clock
 from mimseg.recipes.configs import CONFIGS, config_names
 
 _DOWNSTREAM = ("scenes", "camvid", "ade20k", "coco", "imagenet")
