@@ -117,7 +117,7 @@ def sources(pretrains: list[dict[str, Any]], places: Places) -> dict[str, Source
             continue
         step = f"pretrain-{name}"
         table[name] = Source(f"{{work_dir}}/{step}", [step], options)
-        config = load_config(str(places.root / item["config"]))
+        config = load_config(places.config(item["config"]))
         for number, stage in enumerate(config.get("stages") or []):
             folder = stage.get("name", f"stage{number}")
             table[f"{name}-{folder}"] = Source(f"{{work_dir}}/{step}/{folder}", [step], options)
