@@ -35,7 +35,8 @@ options = {'data_root': '{work_dir}/data', 'optim_wrapper.optimizer.lr': 2e-3,
 tasks = [dict(
     name='semseg', task='semseg', options=options, metrics={'mIoU': 'mIoU'}, select='mIoU',
     config='configs/scenes/upernet_vit-mini-p8_1xb8-600i_scenes-64x64.py')]
-# seconds of a step on one of two cores, for the remaining time alone
-estimate = {'pretrain-MAE': 120, 'pretrain-TinyMIM': 500, 'pretrain-dBOT': 240,
-            'pretrain-MaskDistill': 250, 'pretrain-Img2Vec': 130, 'semseg': 110}
+# seconds of a step on one of two free cores, the first guess of the remaining time
+estimate = {'prepare-scenes': 8, 'pretrain-MAE': 120, 'pretrain-TinyMIM': 500, 'pretrain-dBOT': 240,
+            'pretrain-MaskDistill': 250, 'pretrain-Img2Vec': 130, 'semseg': 95, 'semseg-test': 12,
+            'panels': 8}
 del unlabelled, options

@@ -82,4 +82,14 @@ extra = [dict(
     argv=['mimseg', 'train', 'configs/coco/mask-rcnn_vit-mini-p8_1xb2-40i_tiny-coco.py',
           '--work-dir', '{dir}', '--cfg-options',
           'data_root={work_dir}/prepare-tiny-coco/tiny_coco'])]
+# seconds of a step on one of two free cores, the first guess of the remaining time: of the tasks from
+# the records in docs/results, of pretraining from the time of an iteration on generated scenes
+estimate = {
+    **dict.fromkeys(('prepare-tiny-imagenet', 'prepare-camvid', 'prepare-tiny-coco'), 5),
+    **{f'prepare-instances-{split}': 10 for split in ('train', 'val', 'test')},
+    'pretrain-dBOT': 1350, 'pretrain-MaskDistill': 620, 'pretrain-Img2Vec': 520,
+    'pretrain-TinyMIM': 620, 'pretrain-supervised': 500, 'panels': 10,
+    'camvid-semseg': 300, 'camvid-semseg-test': 20, 'camvid-linear': 95, 'camvid-linear-test': 15,
+    'camvid-detection': 630, 'camvid-detection-test': 40,
+    'camvid-detection-windows': 640, 'camvid-detection-windows-test': 40, 'extra-tiny-coco': 60}
 del things, camvid, instances, images, grid_keys

@@ -46,7 +46,8 @@ options = {'data_root': '{work_dir}/data', 'optim_wrapper.optimizer.lr': 2e-3,
 tasks = [dict(
     name='semseg', task='semseg', config=segmentation, options=options, metrics={'mIoU': 'mIoU'},
     select='mIoU')]
-# seconds of a step on one of two cores, for the remaining time alone
-estimate = {'pretrain-MAE': 200, 'pretrain-supervised': 110, 'semseg': 110,
+# seconds of a step on one of two free cores, the first guess of the remaining time
+estimate = {'prepare-scenes': 15, 'pretrain-MAE': 160, 'pretrain-supervised': 95, 'semseg': 95,
+            'semseg-test': 15, 'panels': 8,
             **{f'pretrain-dBOT-{name}': 600 for name in study['rows']}}
 del epochs, schedule, dbot, segmentation, options

@@ -101,7 +101,7 @@ class Pipeline:
                 if self.failure or self.stopped_by:
                     break
                 if time.monotonic() - last_line > self.refresh and self.running:
-                    self._say(self._line("; ".join(map(self._state, self.running))), passing=True)
+                    self._say(self._line(", ".join(map(self._state, self.running))), passing=True)
                     last_line = time.monotonic()
         finally:
             self._stop_running()
@@ -242,7 +242,7 @@ class Pipeline:
             self.keep(run.step)
             result = run.step.result(run.state.folder) if run.step.result else ""
             text = f"{name} finished in {clock(run.state.seconds)}"
-            self._say(self._line(f"{text}: {result}" if result else text))
+            self._say(self._line(f"{text} ({result})" if result else text))
         return ended
 
     def _stop_running(self) -> None:
@@ -262,12 +262,12 @@ class Pipeline:
         share, loss = fraction(run.state.folder, run.totals), last_loss(run.state.folder)
         words = [f"{share:.0%}" if share else clock(run.elapsed)]
         words += [] if loss is None else [f"loss {loss:.3g}"]
-        return f"{name} {', '.join(words)}"
+        return f"{name} ({', '.join(words)})"
 
     def _line(self, text: str) -> str:
         finished, every = len(self.prints), len(self.steps)
         left = self.eta() if finished < every else None
-        return progress_line(f"{self.share():.0%} {text}", left, finished, every)
+        return progress_line(f"{self.share():.0%}: {text}", left, finished, every)
 
     def _say(self, line: str, passing: bool = False) -> None:
         """Print a line; on a terminal, a passing one is overwritten by the next."""
