@@ -292,6 +292,7 @@ def _set_length(cfg: Config, epochs: int, steps: int) -> None:
                 scheduler[key] = round(scheduler[key] * ratio * steps)
         scheduler.pop("convert_to_iter_based", None)
         scheduler.by_epoch = False
-        if scheduler.get("end", 1) > scheduler.get("begin", 0):  # a warm-up below half a step
+        # mmengine reaches the end of a linear factor at its second step
+        if scheduler.type != "LinearLR" or scheduler.end - scheduler.begin > 1:
             schedule.append(scheduler)
     cfg.param_scheduler = schedule
