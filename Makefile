@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 UV := $(VENV)/uv/bin/uv
 READY := $(VENV)/ready
 
-.PHONY: setup test lint format demo demo-full demo-smoke lock
+.PHONY: setup test lint format demo demo-full demo-smoke docs lock
 
 setup: $(READY)
 
@@ -39,6 +39,10 @@ demo-full: $(READY)
 
 demo-smoke: $(READY)
 	$(PY) -m mimseg.cli benchmark smoke
+
+docs: $(READY)
+	$(PY) -m sphinx -E -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 lock:
 	$(UV) pip compile -q --universal --python-version 3.10 --extra dev --no-annotate \

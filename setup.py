@@ -1,10 +1,21 @@
 """Ships configs/ as mimseg/configs; everything else is in pyproject.toml."""
 
-from setuptools import find_packages, setup
+import shutil
+from pathlib import Path
 
-setup(
-    packages=[*find_packages(include=["mimseg*"]), "mimseg.configs"],
-    package_dir={"mimseg.configs": "configs"},
-    package_data={"mimseg": ["py.typed", "benchmark/report.css"], "mimseg.configs": ["**/*.py"]},
-    include_package_data=False,  # setuptools would take the folders of configs for packages
-)
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+
+class BuildWithConfigs(build_py):
+    """Copies the configs into a built package; an editable install reads the checkout's."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            configs = Path(self.build_lib, "mimseg/configs")
+            shutil.rmtree(configs, ignore_errors=True)
+            shutil.copytree("configs", configs, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+setup(cmdclass={"build_py": BuildWithConfigs})

@@ -1,5 +1,5 @@
 # Teachers to rank by token diversity; none of these needs a network:
-#   mimseg analyze token-diversity --teachers configs/analysis/token_diversity.py \
+#   mimseg analyze token-diversity --teachers token_diversity \
 #       --images FOLDER --out work_dirs/token_diversity
 # Each entry is a teacher's config; `layer` is the block whose tokens are looked at (-1, the last).
 # At 224 px all of them have a 14x14 grid.

@@ -13,9 +13,9 @@ stages = [
     dict(name='small', teacher='base', options={
         'model.backbone.arch.embed_dims': 384, 'model.backbone.arch.num_heads': 6,
         'model.backbone.arch.feedforward_channels': 1536,
-        'model.head.teacher_layer': -1}),  # the block that was trained
+        'model.normalization.layer': -1}),  # the block that was trained
     dict(name='tiny', teacher='small', options={
         'model.backbone.arch.embed_dims': 192, 'model.backbone.arch.num_heads': 6,
         'model.backbone.arch.feedforward_channels': 768,
-        'model.head.teacher_layer': -1}),
+        'model.normalization.layer': -1}),
 ]

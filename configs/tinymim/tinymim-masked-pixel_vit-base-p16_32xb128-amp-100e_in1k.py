@@ -17,8 +17,8 @@ model = dict(
     objectives=[
         dict(
             name='relation', teacher='mae', positions='all', with_cls=True,
-            normalization=dict(type='mimseg.NoNormalization', layers=()),
-            head=dict(type='mimseg.RelationHead', relations=('qk', 'vv'), teacher_layer=17),
+            normalization=dict(type='mimseg.Relations', relations=('qk', 'vv'), layer=17),
+            head=dict(type='mimseg.RelationHead', relations=('qk', 'vv')),
             loss=dict(type='mimseg.RelationKLLoss'), weight=1.0),
         dict(
             name='pixel', teacher='pixels',

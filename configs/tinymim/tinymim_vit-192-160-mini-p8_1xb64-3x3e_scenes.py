@@ -24,9 +24,9 @@ model = dict(
         backbone=dict(
             type='mimseg.ViT', img_size=64, patch_size=8, pos_embed='sincos',
             arch=dict(embed_dims=256, num_layers=6, num_heads=8, feedforward_channels=1024))),
-    normalization=dict(type='mimseg.NoNormalization', layers=()),
     # the fifth of six blocks: three quarters of the depth and a little more, as the 18th of 24
-    head=dict(type='mimseg.RelationHead', relations=('qk', 'vv'), teacher_layer=4),
+    normalization=dict(type='mimseg.Relations', relations=('qk', 'vv'), layer=4),
+    head=dict(type='mimseg.RelationHead', relations=('qk', 'vv')),
     loss=dict(type='mimseg.RelationKLLoss'),
     positions='all',
     with_cls=True,
@@ -44,6 +44,6 @@ stages = [
         'model.backbone.arch': dict(embed_dims=192, num_heads=6, feedforward_channels=768)}),
     dict(name='small', teacher='base', options={
         'model.backbone.arch': dict(embed_dims=160, num_heads=5, feedforward_channels=640),
-        'model.head.teacher_layer': -1}),
-    dict(name='tiny', teacher='small', options={'model.head.teacher_layer': -1}),
+        'model.normalization.layer': -1}),
+    dict(name='tiny', teacher='small', options={'model.normalization.layer': -1}),
 ]

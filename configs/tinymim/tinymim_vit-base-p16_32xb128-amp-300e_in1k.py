@@ -12,9 +12,9 @@ model = dict(
         drop_path_rate=0.1, drop_path_schedule='constant', last_block_heads=16),
     masking=None,
     teacher=dict(type='mimseg.TimmTeacher', model='vit_large_patch16_224.mae', weights='hub'),
-    normalization=dict(type='mimseg.NoNormalization', layers=()),
     # the 18th of 24 blocks (section 4)
-    head=dict(type='mimseg.RelationHead', relations=('qk', 'vv'), teacher_layer=17),
+    normalization=dict(type='mimseg.Relations', relations=('qk', 'vv'), layer=17),
+    head=dict(type='mimseg.RelationHead', relations=('qk', 'vv')),
     loss=dict(type='mimseg.RelationKLLoss'),
     positions='all',
     with_cls=True,

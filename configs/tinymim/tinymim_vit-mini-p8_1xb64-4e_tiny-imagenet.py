@@ -16,9 +16,9 @@ model = dict(
         drop_path_rate=0.0, drop_path_schedule='constant'),
     masking=None,
     teacher=dict(type='mimseg.ViTTeacher', init='work_dirs/teacher'),
-    normalization=dict(type='mimseg.NoNormalization', layers=()),
     # the fifth of six blocks: three quarters of the depth and a little more, as the 18th of 24
-    head=dict(type='mimseg.RelationHead', relations=('qk', 'vv'), teacher_layer=4),
+    normalization=dict(type='mimseg.Relations', relations=('qk', 'vv'), layer=4),
+    head=dict(type='mimseg.RelationHead', relations=('qk', 'vv')),
     loss=dict(type='mimseg.RelationKLLoss'),
     positions='all',
     with_cls=True,

@@ -11,5 +11,5 @@ model = dict(
         init='work_dirs/tinymim_vit-base-p16_32xb128-amp-300e_in1k',
         backbone=dict(
             type='mimseg.ViT', arch='base', img_size=224, patch_size=16, last_block_heads=16)),
-    head=dict(teacher_layer=-1),  # the block that was trained
+    normalization=dict(layer=-1),  # the block that was trained
 )

@@ -14,10 +14,11 @@ from torch import nn
 
 from mimseg.engine.prepare import check_types
 from mimseg.errors import UserError
+from mimseg.recipes.configs import find_config
 from mimseg.registry import MODELS
 from mimseg.teachers.base import Teacher
 
-FORM = "CONFIG.py or NAME=mimseg.TYPE,KEY=VALUE,..."
+FORM = "CONFIG or NAME=mimseg.TYPE,KEY=VALUE,..."
 
 
 class NoStudent(nn.Module):
@@ -46,8 +47,9 @@ def read_teachers(sources: Sequence[str]) -> tuple[dict[str, dict], dict | None]
     """The teachers' configs by name, and the student's if a config file gives one.
 
     Args:
-        sources: config files with `teachers = dict(name=dict(type=...), ...)` and optionally
-            `student`, and single teachers as NAME=mimseg.TYPE,KEY=VALUE,...
+        sources: config files, or names of shipped ones, with
+            `teachers = dict(name=dict(type=...), ...)` and optionally `student`, and single
+            teachers as NAME=mimseg.TYPE,KEY=VALUE,...
 
     Raises:
         UserError: a file that is missing or has no teachers, or a name that comes twice.
@@ -79,10 +81,13 @@ def read_teachers(sources: Sequence[str]) -> tuple[dict[str, dict], dict | None]
 
 
 def _load(path: str) -> dict:
-    if not Path(path).is_file():
-        raise UserError("--teachers", path, expected=FORM, fix="correct the path")
     try:
-        cfg = Config.fromfile(path, import_custom_modules=False).to_dict()
+        file = find_config(path, folder="analysis")
+    except UserError:
+        fix = "correct the path"
+        raise UserError("--teachers", path, expected=FORM, fix=fix) from None
+    try:
+        cfg = Config.fromfile(file, import_custom_modules=False).to_dict()
     except Exception as error:
         raise UserError("--teachers", path, expected=f"a config that loads ({error})") from error
     if not isinstance(cfg.get("teachers"), dict) or not cfg["teachers"]:

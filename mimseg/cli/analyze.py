@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="+",
         required=True,
         metavar="SOURCE",
-        help="CONFIG.py or NAME=mimseg.TYPE,KEY=VALUE,..., such as "
+        help="CONFIG or NAME=mimseg.TYPE,KEY=VALUE,..., such as "
         "configs/analysis/token_diversity.py",
     )
     add = diversity.add_argument

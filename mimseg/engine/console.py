@@ -141,7 +141,7 @@ class ConsoleHook(Hook):
         if done - self._first == 1:
             step = max(step - wait, 1e-9)  # the first batch waits for the loaders to start
             return [f"{step:.2f} s per step", f"about {clock(step * left)} in all"]
-        parts = [f"{self.images / step:.0f} images/s"]
+        parts = [f"{self.images / step:.3g} images/s"]
         if wait > 0.1 * step:
             parts.append(f"data wait {100 * wait / step:.0f}%")
         if left:

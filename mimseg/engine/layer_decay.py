@@ -151,7 +151,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         return "\n".join(lines)
 
 
-def check_floors(schedulers: Iterable[_ParamScheduler]) -> None:
+def check_floors(schedulers: Iterable[_ParamScheduler], factor: float = 1.0) -> None:
     """See that no scheduler lifts a parameter group above the learning rate it starts from.
 
     mmengine's `eta_min` is one number for all groups: those of a decayed layer that start below it
@@ -159,6 +159,7 @@ def check_floors(schedulers: Iterable[_ParamScheduler]) -> None:
 
     Args:
         schedulers: as built, in the order of the config's `param_scheduler`.
+        factor: what the config's rates were multiplied by; messages have them as written.
 
     Raises:
         UserError: naming param_scheduler[i].eta_min or .eta_max and the smallest group's rate.
@@ -170,7 +171,7 @@ def check_floors(schedulers: Iterable[_ParamScheduler]) -> None:
         if hasattr(scheduler, "eta_max") and min(rates) < max(rates):
             raise UserError(
                 f"param_scheduler[{index}].eta_max",
-                scheduler.eta_max,
+                _written(scheduler.eta_max, factor),
                 expected="a schedule that scales every group's own rate; all groups would rise "
                 "to this one",
                 fix="LinearLR and then CosineAnnealingLR, or one rate for all (no decay, no "
@@ -186,12 +187,16 @@ def check_floors(schedulers: Iterable[_ParamScheduler]) -> None:
                 fix += f", or eta_min_ratio={floor / highest:.3g} in its place"
             raise UserError(
                 f"param_scheduler[{index}].eta_min",
-                floor,
-                expected=f"at most {lowest:.3g}, the learning rate that the lowest parameter "
-                "group starts "
-                "from: it would rise to eta_min",
+                _written(floor, factor),
+                expected=f"at most {lowest / factor:.3g}, the learning rate that the lowest "
+                "parameter group starts from: it would rise to eta_min",
                 fix=fix,
             )
+
+
+def _written(rate: float, factor: float) -> float:
+    """A scaled rate as the config has it, without the rounding of the way there and back."""
+    return float(f"{rate / factor:.12g}")
 
 
 def _only_known(key: str, value: dict, known: tuple[str, ...]) -> None:

@@ -23,7 +23,7 @@ from mimseg.engine.compile import check_compile, compile_networks
 from mimseg.engine.console import ConsoleHook, hush, plain_metrics, say
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
-from mimseg.engine.scale_lr import scale_lr
+from mimseg.engine.scale_lr import LearningRate, scale_lr
 from mimseg.engine.summary import say_model, say_plan, say_result, say_test
 from mimseg.errors import UserError, report_unknown_types
 from mimseg.files import write_json
@@ -56,8 +56,11 @@ class _RunHook(Hook):
 
     metrics: dict | None = None
 
+    def __init__(self, rate: LearningRate) -> None:
+        self.rate = rate
+
     def before_run(self, runner: Runner) -> None:
-        check_floors(runner.param_schedulers or ())
+        check_floors(runner.param_schedulers or (), self.rate.factor)
 
     def before_train(self, runner: Runner) -> None:
         bank = getattr(_bare(runner.model), "bank", None)
@@ -116,7 +119,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     if cfg.get("load_from") and not cfg.resume:
         runner.start = _start(runner, trust)
     batch = get_world_size() * cfg.train_dataloader.get("batch_size", 1)
-    last, console = _RunHook(), ConsoleHook(batch)
+    last, console = _RunHook(rate), ConsoleHook(batch)
     runner.register_hook(last)
     runner.register_hook(console)
     check_views = getattr(_bare(runner.model), "check_views", None)
@@ -214,7 +217,7 @@ def _train(runner: Runner, cfg: Config) -> None:
         raise UserError(
             "train_dataloader.batch_size",
             cfg.train_dataloader.batch_size,
-            expected="2 or more images a process for the model's batch norms",
+            expected="2 or more images per process for the model's batch norms",
             fix="a larger batch, or norms of another kind (norm_cfg=dict(type='GN', "
             "num_groups=32))",
         ) from error

@@ -29,6 +29,11 @@ class LearningRate:
     images: int
     base: int | None = None
 
+    @property
+    def factor(self) -> float:
+        """What the config's rates are multiplied by."""
+        return self.value / self.written if self.value and self.written else 1.0
+
     def __str__(self) -> str:
         if self.value is None:
             return "the optimizer's own"

@@ -24,14 +24,15 @@ KEYS = {"name", "options", "teacher", "teacher_key", "teacher_options", "optimiz
 def train_stages(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     """Run `cfg.stages` one after another, each in its own folder of `cfg.work_dir`.
 
-    A stage is a dict of
-        name: its folder;
-        options: dotted settings that replace the config's;
-        teacher: the earlier stage whose student becomes the teacher (dBOT, TinyMIM's chain);
-        teacher_key: which teacher that is ("model.teacher");
-        teacher_options: its options, such as view, input_size, final_norm, or another type
-            (mimseg.EMATeacher, which starts from that student and then follows the new one);
-        optimizer: the earlier stage whose optimizer moments live on (dBOT's official code).
+    A stage is a dict with these keys:
+
+    - name: its folder;
+    - options: dotted settings that replace the config's;
+    - teacher: the earlier stage whose student becomes the teacher (dBOT, TinyMIM's chain);
+    - teacher_key: which teacher that is ("model.teacher");
+    - teacher_options: its options, such as view, input_size, final_norm, or another type
+      (mimseg.EMATeacher, which starts from that student and then follows the new one);
+    - optimizer: the earlier stage whose optimizer moments are kept (dBOT's official code).
 
     The student is drawn anew and the schedule restarts, because the Runner is new; each stage adds
     its number to the seed, or its student would start as the first one did.

@@ -66,8 +66,8 @@ class CrossAttentionDecoderHead(DecoderHead):
     to mmpretrain's MILANPretrainDecoder. Initialization is DecoderHead's.
 
     Args:
-        in_channels, out_channels, embed_dims, depth, num_heads, mlp_ratio, drop_path_rate,
-            norm_eps: as in DecoderHead.
+        in_channels, out_channels, embed_dims, depth, num_heads: as in DecoderHead.
+        mlp_ratio, drop_path_rate, norm_eps: as in DecoderHead.
     """
 
     def _block(self, *args: int, **options: float) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def find_methods(root: Path = CONFIGS.parent) -> list[Method]:
     shortest (variants add words to it), the first by name.
 
     Raises:
-        UserError: no config pretrains.
+        UserError: a config is not Python, or none pretrains.
     """
     methods = []
     for folder in sorted(path for path in (root / "configs").iterdir() if path.is_dir()):
@@ -73,8 +74,11 @@ def _rank(path: Path) -> tuple[bool, bool, int, str]:
 
 def _pretrains(path: Path) -> bool:
     """Whether a config's own text names the algorithm: loading them all takes seconds."""
-    text = path.read_text(encoding="utf-8")
-    return f"'{MODEL}'" in text or f'"{MODEL}"' in text
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise UserError("config", str(path), expected=f"a config that loads ({error})") from error
+    return any(isinstance(node, ast.Constant) and node.value == MODEL for node in ast.walk(tree))
 
 
 def find_paper(path: Path) -> str | None:

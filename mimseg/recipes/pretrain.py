@@ -248,24 +248,22 @@ def _fit_relations(cfg: Config) -> None:
     TinyMIM takes the 18th of 24 blocks (arXiv 2301.01296, section 4); the same share of another
     depth is our choice.
     """
-    slots = [cfg.model.head, cfg.model.normalization]
-    slots = [(slot, key) for slot in slots for key in ("teacher_layer", "layer") if key in slot]
-    if not slots or "last_block_heads" not in cfg.model.backbone:
+    normalization, backbone = cfg.model.normalization, cfg.model.backbone
+    if "layer" not in normalization or "last_block_heads" not in backbone:
         return
     import torch
 
     from mimseg.registry import MODELS
 
     with torch.device("meta"):
-        student = MODELS.build({**cfg.model.backbone, "last_block_heads": None})
+        student = MODELS.build({**backbone, "last_block_heads": None})
         teacher = MODELS.build(copy.deepcopy(cfg.model.teacher))
         teacher.bind(student)
     if not teacher.blocks():
         raise UserError("--teacher", cfg.model.teacher.type, expected="a vision transformer")
     layer = round(0.75 * len(teacher.blocks())) - 1
-    for slot, key in slots:
-        slot[key] = layer
-    cfg.model.backbone.last_block_heads = teacher.head_shape(layer)[0]
+    normalization.layer = layer
+    backbone.last_block_heads = teacher.head_shape(layer)[0]
 
 
 def _set_data(cfg: Config, request: Request, count: ImageCount) -> None:
@@ -294,6 +292,7 @@ def _set_length(cfg: Config, epochs: int, steps: int) -> None:
                 scheduler[key] = round(scheduler[key] * ratio * steps)
         scheduler.pop("convert_to_iter_based", None)
         scheduler.by_epoch = False
-        if scheduler.get("end", 1) > scheduler.get("begin", 0):  # a warm-up below half a step
+        # mmengine reaches the end of a linear factor at its second step
+        if scheduler.type != "LinearLR" or scheduler.end - scheduler.begin > 1:
             schedule.append(scheduler)
     cfg.param_scheduler = schedule

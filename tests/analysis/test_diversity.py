@@ -197,3 +197,10 @@ def test_the_tool_is_thin_and_helps():
     command = [sys.executable, str(ROOT / "tools/analyze.py"), "token-diversity", "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and "--teachers" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["token_diversity", "configs/analysis/token_diversity.py"])
+def test_shipped_teachers_by_name_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    teachers, _ = read_teachers([name])
+    assert teachers["pixels"]["type"] == "mimseg.PixelTeacher"

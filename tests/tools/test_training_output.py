@@ -101,6 +101,9 @@ def test_the_rate_is_scaled_once_and_a_resumed_run_keeps_it(scenes, tmp_path, ca
 def test_the_floor_of_a_schedule_is_scaled_before_it_is_checked(scenes, tmp_path, capfd):
     floor = ["param_scheduler.1.eta_min=1e-4", "auto_scale_lr.base_batch_size=128"]
     assert pretrain(scenes, tmp_path / "scaled", *floor) == 0  # 1.5e-3 / 32 is below 1e-4
+    above = ["param_scheduler.1.eta_min=3e-3", "auto_scale_lr.base_batch_size=128"]
+    assert pretrain(scenes, tmp_path / "above", *above) == 2  # what the config says, not 1/32 of it
+    assert "eta_min = 0.003: expected at most 0.0015," in capfd.readouterr().err
     kept = [*floor, "optim_wrapper.optimizer.lr=5e-5", "auto_scale_lr.enable=False"]
     assert pretrain(scenes, tmp_path / "written", *kept) == 2
     streams = capfd.readouterr()

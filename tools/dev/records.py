@@ -1,4 +1,4 @@
-"""Result rows as small JSON files, and the table of them.
+"""Writes tables of the result records.
 
     python tools/dev records docs/results
 
@@ -50,7 +50,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """The records as one Markdown table a benchmark: mean ± sample deviation over seeds.
+    """The records as one Markdown table per benchmark: mean ± sample deviation over seeds.
 
     A study's own table, with the population deviation over its rows, follows its benchmark's. Rows
     of what training costs have a table of another form.
@@ -84,7 +84,7 @@ def _table(records: list[dict[str, Any]]) -> str:
         groups.setdefault(key, []).append(record)
         kinds[record["name"]] = record["task"]
     lines = [
-        "| task | metric | init | mean ± std | seeds | against random | minutes a run | commit |",
+        "| task | metric | init | mean ± std | seeds | against random | minutes per run | commit |",
         "|---|---|---|---|---|---|---|---|",
     ]
 

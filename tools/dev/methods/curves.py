@@ -1,4 +1,4 @@
-"""Loss curves of all methods as one SVG: small charts side by side, each on its own scale."""
+"""Draws the loss curves of all methods as one SVG: small charts, each on its own scale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STYLE = 'font-family="system-ui, sans-serif" font-size="11"'
 
 
 def svg(records: list[Record]) -> str:
-    """The charts; the dashed line is what the best constant prediction costs at the end."""
+    """The charts; the dashed line is what predicting the mean target costs at the end."""
     lines = -(-len(records) // COLUMNS)
     columns = min(COLUMNS, len(records))
     width, height = WIDTH * columns, HEIGHT * lines
@@ -30,14 +30,14 @@ def svg(records: list[Record]) -> str:
 
 
 def chart(record: Record) -> list[str]:
-    """One method: its stages end to end, the best constant's cost under the last of them."""
+    """One method: its stages end to end, the mean target's cost under the last of them."""
     curves, start = [], 0
     for stage in record["stages"]:
         curves.append([(start + step, value) for step, value in stage["curve"]])
         start += stage["steps"]
-    constant = record["held_out"]["best_constant"]
+    mean = record["held_out"]["mean_target"]
     values = [value for curve in curves for _, value in curve]
-    shown = values + ([] if constant is None else [constant])
+    shown = values + ([] if mean is None else [mean])
     low, high = min(shown, default=0.0), max(shown, default=1.0)
     room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
     low, high = low - room, high + room
@@ -55,10 +55,10 @@ def chart(record: Record) -> list[str]:
         parts.append(_text(LEFT - 6, y(value) + 4, f"{value:.3g}", SOFT, "end"))
     parts.append(_text(LEFT, floor + 16, "0", SOFT))
     parts.append(_text(WIDTH - RIGHT, floor + 16, f"{start} steps", SOFT, "end"))
-    if constant is not None:
+    if mean is not None:
         first = x(start - record["stages"][-1]["steps"])
         dash = ' stroke-dasharray="4 3"'
-        parts.append(_line(first, y(constant), WIDTH - RIGHT, y(constant), AMBER, dash))
+        parts.append(_line(first, y(mean), WIDTH - RIGHT, y(mean), AMBER, dash))
     for curve in curves:
         points = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in curve)
         parts.append(

@@ -25,15 +25,15 @@ def parse(argv: list[str] | None, root: Path) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command")
     train = commands.add_parser(
         "train",
-        help="train each method at small size and write docs/methods.md; the same command goes on "
-        "after a kill, with what is not finished",
+        help="train each method at small size and write docs/methods.md; after a kill, the same "
+        "command continues with the rest",
     )
     train.add_argument("--out", type=Path, default=root / "work_dirs" / "methods")
-    train.add_argument("--steps", type=int, default=150, help="a method, all its stages together")
+    train.add_argument("--steps", type=int, default=150, help="per method, all its stages together")
     train.add_argument("--data", type=Path, help="a folder of images instead of generated scenes")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--workers", type=int, help="methods that train at once (2)")
-    train.add_argument("--methods", nargs="+", metavar="NAME", help="these alone")
+    train.add_argument("--methods", nargs="+", metavar="NAME", help="only these")
     train.add_argument("--records", type=Path, default=root / "docs" / "methods")
     return parser.parse_args(argv)
 
@@ -58,9 +58,9 @@ def run(args: argparse.Namespace, root: Path) -> int:
             write_page(records.with_suffix(".md"), records, rows(root))
             print(f"wrote {records.with_suffix('.md')}", flush=True)
         return code
-    found = rows(root)
-    print(markdown(found))
+    methods = rows(root)
+    print(markdown(methods))
     if args.write:
-        write_table(root / "README.md", markdown(found))
-        write_page(root / "docs" / "methods.md", root / "docs" / "methods", found)
+        write_table(root / "README.md", markdown(methods))
+        write_page(root / "docs" / "methods.md", root / "docs" / "methods", methods)
     return 0

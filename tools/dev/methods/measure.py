@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dev.methods.constants import best_constant, comparable, mean_target, variation
-
-Batch = dict[str, Tensor]
+_TINY = 1e-12  # an id that never occurs still has a logarithm
 
 
 @torch.no_grad()
 def measure(model: nn.Module, batches: Iterable[dict]) -> dict[str, Any]:
-    """The loss on held-out batches beside what constant predictions would cost there.
+    """The loss on held-out batches, and what predicting the mean target would cost there.
 
-    The constants are chosen with these batches' own targets in hand, so they are the best there
-    can be. Masks are drawn as in training; nothing else is random, for the model is in eval mode.
+    The mean is taken over these batches' own targets. Masks are drawn as in training; nothing else
+    is random, for the model is in eval mode.
 
     Args:
         model: a `mimseg.MaskedImageModeling`.
         batches: as a data loader gives them.
 
     Returns:
-        `loss`, `mean_target` and `best_constant`, weighted as in training; `variation`, that of the
-        predictions over tokens as a share of the targets'; `objectives`, the same for each.
+        `loss` and `mean_target`, weighted as in training; `objectives`, the same for each.
     """
     model.eval()
-    seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {n: [] for n in model.objectives}
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in model.objectives}
     for batch in batches:
         inputs = model.data_preprocessor(batch, False)["inputs"]
         student, teachers = model._run(inputs)
@@ -38,33 +35,62 @@ def measure(model: nn.Module, batches: Iterable[dict]) -> dict[str, Any]:
             positions = objective.positions(student)
             prediction = objective.head(student, positions)
             target = objective.target(student, teachers[objective.teacher], positions)
-            seen[name].append((prediction, target, positions // (1 + student.length)))
-    parts = {name: _objective(model.objectives[name], found) for name, found in seen.items()}
-    weights = {name: model.objectives[name].weight for name in parts}
+            seen[name].append((prediction, target))
+    parts = {name: _costs(model.objectives[name].criterion, seen[name]) for name in seen}
     total = {
-        key: sum(weights[name] * part[key] for name, part in parts.items())
-        for key in ("loss", "mean_target", "best_constant")
+        key: sum(model.objectives[name].weight * part[key] for name, part in parts.items())
+        for key in ("loss", "mean_target")
     }
-    # several targets: the one that varies least over tokens speaks for the method
-    total["variation"] = min((part["variation"] for part in parts.values()), default=0.0)
     return {**_rounded(total), "objectives": {n: _rounded(part) for n, part in parts.items()}}
 
 
-def _objective(objective: nn.Module, seen: list[tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
-    loss = objective.criterion
-    classes = seen[0][0].shape[-1]
-    targets = torch.cat([target for _, target, _ in seen])
-    found = {"loss": _mean(loss(prediction, target) for prediction, target, _ in seen)}
-    for key, choose in (("mean_target", mean_target), ("best_constant", best_constant)):
-        constant = choose(loss, targets, classes)
-        found[key] = _mean(
-            loss(constant.expand_as(prediction), target) for prediction, target, _ in seen
-        )
-    spread, total = 0.0, 0.0
-    for prediction, target, rows in seen:
-        ours, theirs = comparable(loss, prediction, target, classes)
-        spread, total = spread + variation(ours, rows), total + variation(theirs, rows)
-    return {**found, "variation": spread / total if total else 0.0}
+def mean_target(loss: nn.Module, targets: Tensor, classes: int) -> Tensor:
+    """The mean target as one prediction for all positions.
+
+    For cross-entropy these are the logits of the targets' frequencies, for relations those of the
+    mean relation. InfoNCE compares with the other targets of the batch: no preference among them.
+
+    Args:
+        loss: the loss that the prediction is for.
+        targets: (N, ...).
+        classes: number of ids; read where the targets are ids.
+    """
+    for parent in type(loss).__mro__:
+        if parent.__name__ in _MEANS:
+            return _MEANS[parent.__name__](loss, targets, classes)
+    return targets.float().mean(0)
+
+
+def _frequencies(loss: nn.Module, targets: Tensor, classes: int) -> Tensor:
+    if targets.is_floating_point():
+        share = targets.float().mean(0)
+    else:
+        share = torch.bincount(targets.flatten(), minlength=classes).float() / targets.numel()
+    return share.clamp_min(_TINY).log() * loss.temperature
+
+
+def _mean_relation(loss: nn.Module, targets: Tensor, classes: int) -> Tensor:
+    return targets.float().softmax(-1).mean(0).clamp_min(_TINY).log()
+
+
+def _no_preference(loss: nn.Module, targets: Tensor, classes: int) -> Tensor:
+    return torch.zeros_like(targets[0], dtype=torch.float32)
+
+
+_MEANS: dict[str, Callable[[nn.Module, Tensor, int], Tensor]] = {
+    "CrossEntropyLoss": _frequencies,
+    "RelationKLLoss": _mean_relation,
+    "InfoNCELoss": _no_preference,
+}
+
+
+def _costs(loss: nn.Module, seen: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
+    targets = torch.cat([target for _, target in seen])
+    mean = mean_target(loss, targets, seen[0][0].shape[-1])
+    return {
+        "loss": _mean(loss(prediction, target) for prediction, target in seen),
+        "mean_target": _mean(loss(mean.expand_as(p), target) for p, target in seen),
+    }
 
 
 def _mean(values: Iterable[Tensor]) -> float:
@@ -72,5 +98,5 @@ def _mean(values: Iterable[Tensor]) -> float:
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float | None]:
-    """Six digits; None for what is no number, which JSON does not know."""
+    """Six digits; None for what is not a number, which JSON does not know."""
     return {k: float(f"{v:.6g}") if math.isfinite(v) else None for k, v in values.items()}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -21,6 +21,7 @@ from mimseg.rehearse.config import shrink
 
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 COLUMNS = ("teacher", "student", "normalization", "head", "loss", "mask", "positions")
+SHORT = ("teacher", "loss")  # of README.md's table
 _OWN = "earlier stage"  # work dir of the stages, to know their students by
 
 
@@ -129,21 +130,26 @@ def _join(values: list[str], mark: str) -> str:
     return mark.join(dict.fromkeys(values))
 
 
-def markdown(found: list[Row], prefix: str = "") -> str:
+def markdown(
+    rows: list[Row], prefix: str = "", columns: Sequence[str] = SHORT, paper: bool = True
+) -> str:
     """The rows as a Markdown table.
 
     Args:
-        found: what `rows` gave.
-        prefix: what leads from the file that the table stands in to the repository's root.
+        rows: the methods.
+        prefix: the path from the file with the table to the repository's root.
+        columns: some of COLUMNS.
+        paper: whether there is a column with a link to each paper.
     """
-    lines = ["| method | paper | " + " | ".join(COLUMNS) + " |"]
-    lines.append("|" + "---|" * (len(COLUMNS) + 2))
-    for row in found:
-        paper = row.method.paper
-        link = f"[{paper}](https://arxiv.org/abs/{paper})" if paper else "ours"
-        name = f"[{row.method.name}]({prefix}{row.method.path.as_posix()})"
-        values: list[Any] = [name, link, *(row.cells[column] for column in COLUMNS)]
-        lines.append(f"| {' | '.join(values)} |")
+    names = ["method", *(["paper"] if paper else []), *columns]
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    for row in rows:
+        cells = [f"[{row.method.name}]({prefix}{row.method.path.as_posix()})"]
+        if paper:
+            number = row.method.paper
+            cells.append(f"[{number}](https://arxiv.org/abs/{number})" if number else "ours")
+        cells += [row.cells[column] for column in columns]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
