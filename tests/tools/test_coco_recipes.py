@@ -12,9 +12,9 @@ from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.loader import load_backbone
 from mimseg.cli.test import main as run_test
 from mimseg.cli.train import main as train_main
+from mimseg.layers import window
 from mimseg.registry import MODELS
 from mimseg.rehearse.config import shrink
-from mimseg.students import running
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 VITDET = CONFIGS / "coco/mask-rcnn_vit-base-vitdet_16xb4-100e_coco.py"
@@ -167,7 +167,7 @@ def test_heads_of_another_class_count(scenes, tmp_path, capsys):
 def test_an_image_smaller_than_a_window(size, monkeypatch):
     """Windows are padded, which is told: one patch, or a row, goes through backbone and pyramid."""
     told = []
-    monkeypatch.setattr(running, "print_log", lambda text, *_: told.append(text))
+    monkeypatch.setattr(window, "print_log", lambda text, *_: told.append(text))
     model = Config.fromfile(WINDOWS).model
     backbone, neck = MODELS.build(model.backbone).eval(), MODELS.build(model.neck)
     images = torch.randn(1, 3, *size)
