@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 from mimseg.cli.parsing import command_parser
@@ -100,7 +101,7 @@ def _plan(composition, gpus: int, out: Path) -> list[str]:
         "teacher": name.removeprefix("mimseg."),
         "student": f"ViT-{backbone.arch}/{backbone.patch_size}, {backbone.img_size} px",
         "length": f"{length}, {composition.batch} images per step on {device}",
-        "rate": str(scale_lr(cfg.copy(), max(1, gpus))),
+        "rate": str(scale_lr(deepcopy(cfg), max(1, gpus))),
         "out": str(out),
     }
     return [*(f"{key:8} {value}" for key, value in rows.items()), *composition.notes]

@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+import mimseg
 from mimseg.cli import main
 from mimseg.errors import UserError
 from mimseg.recipes.pretrain import IMAGENET, Request, compose, count_images
@@ -66,6 +67,9 @@ def test_a_backbone_comes_out_and_is_resumed(photos, tmp_path, capsys):
     assert main([*argv, "--epochs", "1", "--gpus", "0"]) == 0, capsys.readouterr().err
     cfg = Config.fromfile(out / "config.py")
     assert cfg.train_cfg.max_epochs == 1 and cfg.model.backbone.arch == "mini"
+    recipe = mimseg.config("mae/mae_vit-base-p16_8xb512-amp-300e_in1k")
+    rate = recipe.optim_wrapper.optimizer.lr * 6 / recipe.auto_scale_lr.base_batch_size
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(rate)  # scaled once
     (checkpoint,) = out.glob("*.pth")
     weights = torch.load(checkpoint, weights_only=False)["state_dict"]
     assert weights["backbone.layers.0.attn.qkv.weight"].shape == (384, 128)
