@@ -20,7 +20,7 @@ grid = [dict(lr=2e-3, layer_decay=0.85)]
 options = {'train_cfg.max_iters': 300, 'train_cfg.val_interval': 300, 'param_scheduler.1.end': 300}
 # seconds of a step on one of two free cores, the first guess of the remaining time
 estimate = {'prepare-scenes': 8, 'pretrain-MAE': 160, 'semseg': 55, 'semseg-test': 9,
-            'detection': 90, 'detection-test': 12, 'preview': 12, 'panels': 8}
+            'detection': 90, 'detection-test': 12}
 next = [
     '{mimseg} pretrain IMAGES         # a backbone from a folder of your own images',
     '{mimseg} benchmark demo-full     # the full comparison: two grid points, three seeds',

@@ -13,5 +13,5 @@ pretrain = [dict(
 options = {'train_cfg.max_iters': 20, 'train_cfg.val_interval': 20, 'param_scheduler.0.end': 5,
            'param_scheduler.1.begin': 5, 'param_scheduler.1.end': 20}
 estimate = {'prepare-scenes': 2, 'pretrain-MAE': 8, 'semseg': 12, 'semseg-test': 8,
-            'detection': 16, 'detection-test': 8, 'preview': 12, 'panels': 8}
+            'detection': 16, 'detection-test': 8}
 next = ['{mimseg} benchmark demo']

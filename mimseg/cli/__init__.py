@@ -5,6 +5,7 @@ Nothing heavy is imported before a command's arguments are parsed.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -26,7 +27,16 @@ COMMANDS = {  # name -> (module, what it does)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a sub-command. Returns its exit code, or 2 where there is none of that name."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # of `mimseg methods | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: list[str]) -> int:
     name = argv[0] if argv else "--help"
     if name in ("-h", "--help"):
         print(_help())

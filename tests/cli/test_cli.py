@@ -72,6 +72,12 @@ def test_a_mistake_ends_with_one_line(tmp_path, capsys):
         assert error.startswith("error: ") and error.count("\n") == 1
 
 
+def test_a_closed_pipe_is_no_traceback():
+    command = f"{sys.executable} -m mimseg.cli --help | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr == ""
+
+
 def test_choices_are_those_of_the_rooms():
     from mimseg.checkpoints.families import NAMES
     from mimseg.data.checks.check import KINDS
