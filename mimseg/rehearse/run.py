@@ -17,7 +17,7 @@ from mimseg.engine.prepare import check_config, prepare_work_dir, use_amp, use_i
 from mimseg.engine.run import test, train
 from mimseg.engine.stages import stage_configs, train_stages
 from mimseg.errors import UserError
-from mimseg.pipeline.scalars import last_position, read_curve, scalar_files
+from mimseg.pipeline.scalars import last_entry, read_curve, scalar_files
 from mimseg.registry import MODELS
 from mimseg.rehearse.config import BATCH, rehearse
 from mimseg.rehearse.full_size import check_backbone, check_parts, check_start, check_teachers
@@ -93,7 +93,7 @@ def _run(cfg: Config) -> Iterator[str]:
         record = (train_stages if cfg.get("stages") else train)(copy.deepcopy(small))
     batch = small.train_dataloader.batch_size
     for name, paths in scalar_files(work_dir).items():
-        steps = int(last_position(paths).get("iter", 0))
+        steps = int(last_entry(paths).get("iter", 0))
         losses = [value for _, value in read_curve(paths, "loss")]
         if len(losses) < max(1, steps):
             raise UserError("loss", "NaN or infinity", expected="a finite loss in every step")

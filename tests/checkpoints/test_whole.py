@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mimseg.benchmark.panels import load_model
+from mimseg.benchmark.trained import load_model
 from mimseg.checkpoints.loader import load_start, load_whole
 from mimseg.checkpoints.match import compare
 from mimseg.errors import UserError
