@@ -1,9 +1,9 @@
 """`--launcher pytorch` on a machine without a GPU: gloo processes for tests and small runs.
 
 Reason: mmengine calls `torch.cuda.set_device` before it opens the process group, asks for nccl
-unless told otherwise, and hands DistributedDataParallel a GPU's index for a model on the CPU. All
-three end in an error without a GPU. It can go when mmengine starts gloo processes by itself; with a
-GPU nothing changes.
+unless a backend is named, and hands DistributedDataParallel a GPU's index for a model on the CPU.
+All three end in an error without a GPU. It can go when mmengine starts gloo processes by itself;
+with a GPU nothing changes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def wrap_on_cpu(wrappers: ModuleType) -> None:
     """Let MMDistributedDataParallel take a model on the CPU as Runner gives it.
 
     It drops the device ids, which torch refuses there, and makes every SyncBatchNorm a BatchNorm,
-    since torch has none on the CPU: each process then normalises by its own batch.
+    since torch has none on the CPU: each process then normalizes by its own batch.
 
     Args:
         wrappers: the module mmengine.model.wrappers.distributed.

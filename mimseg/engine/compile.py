@@ -28,13 +28,13 @@ def check_compile(settings: object) -> dict[str, dict]:
         raise UserError(
             f"compile.{unknown[0]}", settings[unknown[0]], expected=f"one of {NETWORKS}", fix=fix
         )
-    found = {name: {} if value is True else value for name, value in settings.items() if value}
-    for name, options in found.items():
+    networks = {name: {} if value is True else value for name, value in settings.items() if value}
+    for name, options in networks.items():
         if not isinstance(options, dict):
             raise UserError(
                 f"compile.{name}", options, expected="True or torch.compile's options", fix=fix
             )
-    return {name: dict(options) for name, options in found.items()}
+    return {name: dict(options) for name, options in networks.items()}
 
 
 def compile_networks(model: nn.Module, settings: dict[str, dict]) -> None:

@@ -224,7 +224,7 @@ def _train(runner: Runner, cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> _Runner:
-    """A Runner, with an unknown type told as a UserError."""
+    """A Runner, with an unknown type reported as a UserError."""
     # mmengine names a run by the second; two runs of one process in one second would share a scope
     cfg.experiment_name = f"{Path(cfg.filename or 'run').stem}_{os.getpid()}_{time.monotonic_ns()}"
     compiled = check_compile(cfg.pop("compile", None))  # mmengine would compile the whole step

@@ -134,10 +134,9 @@ def _set_teacher(cfg: Config, key: str, earlier: Config, options: dict) -> None:
     node = cfg
     for part in parents:
         node = node[part]
-    own = node[last] if node[last].get("type") == "mimseg.ViTTeacher" else {}
-    kept = {name: value for name, value in own.items() if name not in ("depth", "backbone")}
+    before = node[last] if node[last].get("type") == "mimseg.ViTTeacher" else {}
     node[last] = {
-        **kept,
+        **{name: value for name, value in before.items() if name not in ("depth", "backbone")},
         **dict(type="mimseg.ViTTeacher", init=earlier.work_dir, backbone=backbone, saved=True),
         **options,
     }

@@ -20,7 +20,7 @@ class DataConfig:
 
     Args:
         path: relative to the repository, "configs/..." .
-        data_root: where its data lies unless it is told otherwise.
+        data_root: where its data lies unless it is moved.
         labeled: False for pretraining on a folder of images.
         size: the side of the student's view in pixels; None without one.
     """
@@ -34,15 +34,15 @@ class DataConfig:
 @cache
 def find_configs(folder: Path = CONFIGS) -> tuple[DataConfig, ...]:
     """All configs with data, by path; none where the package lies without its repository."""
-    found = []
+    configs = []
     for path in sorted(folder.glob("[!_]*/*.py")):
         values: dict = {}
         _read(path, values)
         if isinstance(values.get("data_root"), str):
             name = path.relative_to(folder.parent).as_posix()
             labeled = values.get("with_label", True) is not False
-            found.append(DataConfig(name, values["data_root"], labeled, values.get("student")))
-    return tuple(found)
+            configs.append(DataConfig(name, values["data_root"], labeled, values.get("student")))
+    return tuple(configs)
 
 
 @cache
