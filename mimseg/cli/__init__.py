@@ -63,7 +63,7 @@ def _help() -> str:
         [
             "usage: mimseg COMMAND ...",
             "",
-            "Pretrain a vision backbone on unlabelled images, and carry it into segmentation and",
+            "Pretrain a vision backbone on unlabeled images, and carry it into segmentation and",
             "detection.",
             "",
             "commands:",
