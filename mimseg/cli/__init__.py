@@ -20,7 +20,7 @@ COMMANDS = {  # name -> (module, what it does)
     "analyze": ("analyze", "look at features without training anything"),
     "methods": ("methods", "list the methods and their configs"),
     "check": ("check", "check a data set and name the configs that read it"),
-    "scenes": ("scenes", "draw labelled scenes as data to try things on"),
+    "scenes": ("scenes", "draw labeled scenes as data to try things on"),
     "masks2coco": ("masks2coco", "turn label maps into COCO instances"),
 }
 

@@ -12,7 +12,7 @@ SPLITS = ("train", "val", "test", "unlabelled")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw labelled scenes. Returns the exit code."""
+    """Draw labeled scenes. Returns the exit code."""
     parser = command_parser(
         "scenes",
         "Draw synthetic scenes as an image folder, in ADE20K's layout and in COCO's.",
