@@ -100,8 +100,8 @@ def load_weights(
         UserError: see `load_backbone`.
     """
     model_state = dict(module.state_dict())
-    found = _find_backbone(weights, model_state, path, key)
-    state, prefix = found.state, found.prefix
+    backbone = _find_backbone(weights, model_state, path, key)
+    state, prefix = backbone.state, backbone.prefix
     if extra_layers:
         surplus = layer_indices(state) - layer_indices(model_state)
         state = {k: v for k, v in state.items() if not layer_indices([k]) & surplus}
@@ -134,8 +134,8 @@ def load_weights(
         match,
         resized=tuple(resized),
         prefix=prefix,
-        outside=len(found.left_out),
-        family="" if found.family is None else str(found.family),
+        outside=len(backbone.left_out),
+        family="" if backbone.family is None else str(backbone.family),
         heads=tuple(dense_heads(weights)),
         pretrained=pretrained if changed else "",
     )

@@ -68,7 +68,7 @@ def prepare_work_dir(cfg: Config, asked: str | None, config: str, resume: bool) 
             "--work-dir",
             str(work_dir),
             expected="a folder without checkpoints of an earlier run",
-            fix="--resume goes on with that run; or name another --work-dir",
+            fix="--resume continues that run; or name another --work-dir",
         )
     cfg.work_dir = str(work_dir)
 

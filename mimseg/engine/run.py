@@ -201,7 +201,7 @@ def _start(runner: Runner, trust: bool) -> dict:
     path = runner.cfg.load_from
     if hasattr(_bare(runner.model), "bank"):
         expected = "nothing in a pretraining, which makes its own teachers"
-        fix = "--init starts the student with a backbone, --resume goes on with a run"
+        fix = "--init starts the student with a backbone, --resume continues a run"
         raise UserError("load_from", path, expected=expected, fix=fix)
     state = read_checkpoint(path, trust, mmap=True, key="load_from")
     return {"state_dict": weights_in(state, path, "load_from")}

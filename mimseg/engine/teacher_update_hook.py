@@ -14,7 +14,7 @@ class TeacherUpdateHook(Hook):
     """Call `update(student, total)` of each teacher that has it, after every optimizer step.
 
     Where gradients are accumulated, the iterations between two steps change nothing. The teachers
-    count their updates themselves and save the count, so a resumed run goes on in their schedule.
+    count their updates themselves and save the count, so a resumed run continues their schedule.
     A model whose teachers all stand still is left alone.
 
     A teacher is averaged before a checkpoint of the same iteration is saved, as mmengine's

@@ -35,7 +35,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     """
     if not folder.is_dir():
         raise UserError("records", str(folder), expected="an existing folder")
-    found = []
+    records = []
     for path in sorted(folder.rglob("*.json")):
         record = read_json(path)
         cost = isinstance(record, dict) and record.get("kind") == COST
@@ -45,8 +45,8 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
             raise UserError(
                 "records", str(path), expected=f"a record with the keys {', '.join(missing)}"
             )
-        found.append(record)
-    return found
+        records.append(record)
+    return records
 
 
 def table(records: list[dict[str, Any]]) -> str:

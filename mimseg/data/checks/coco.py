@@ -127,7 +127,7 @@ def read_coco(key: str, path: str, folder_key: str, folder: str) -> CocoContent:
 def check_coco(data) -> None:
     """Check a COCO data set: the file parses, its images exist, its categories are the classes.
 
-    An image that is an empty file ends a test, which has to be of all images; training goes on
+    An image that is an empty file ends a test, which has to be of all images; training continues
     without it (`mimseg.LoadImageFromFile`), so there it is a warning.
 
     Args:

@@ -45,15 +45,15 @@ def rows(root: Path) -> list[Row]:
     Raises:
         UserError: a config does not build; the message names it.
     """
-    found = []
+    methods = []
     for method in find_methods(root):
         try:
-            found.append(Row(method, cells(method.load(root))))
+            methods.append(Row(method, cells(method.load(root))))
         except Exception as error:
             raise UserError(
                 str(method.path), method.name, expected=f"slots that build ({error})"
             ) from error
-    return found
+    return methods
 
 
 def cells(cfg: Config) -> dict[str, str]:

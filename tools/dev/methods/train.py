@@ -1,4 +1,4 @@
-"""Trains every method at small size, one step of a pipeline each; a killed run goes on."""
+"""Trains every method at small size, one step of a pipeline each; a killed run continues."""
 
 from __future__ import annotations
 
