@@ -10,7 +10,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mimseg.data.checks.folder import require_path, walk_files
 from mimseg.errors import UserError, require_at_least, require_choice
+from mimseg.pipeline.provenance import usable_cores
 from mimseg.recipes.configs import CONFIGS
 from mimseg.recipes.methods import find_methods
 from mimseg.students.archs import ARCHS
@@ -64,15 +66,11 @@ def count_images(folder: str | Path) -> ImageCount:
     Raises:
         UserError: no such folder, or no image in it.
     """
-    if not os.path.isdir(folder):
-        raise UserError("IMAGES", str(folder), expected="an existing folder of images")
+    require_path("IMAGES", str(folder))
     images, skipped = Counter(), Counter()
-    for _, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith("."):
-                suffix = os.path.splitext(name)[1].lower() or "without a suffix"
-                (images if suffix in IMAGES else skipped)[suffix] += 1
+    for name in walk_files(str(folder), ()):
+        suffix = os.path.splitext(name)[1].lower() or "without a suffix"
+        (images if suffix in IMAGES else skipped)[suffix] += 1
     if not images:
         raise UserError(
             "IMAGES",
@@ -272,8 +270,8 @@ def _set_data(cfg: Config, request: Request, count: ImageCount) -> None:
     loader.dataset.extensions = IMAGES
     batch = request.batch or (loader.batch_size if request.gpus else CPU_BATCH)
     loader.batch_size = min(batch, count.total)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    loader.num_workers = min(loader.num_workers, max(1, (cores or 1) // max(1, request.gpus)))
+    cores = (usable_cores() or 1) // max(1, request.gpus)
+    loader.num_workers = min(loader.num_workers, max(1, cores))
 
 
 def _epochs(recipe: int, images: int) -> int:
