@@ -10,15 +10,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mimseg.data.checks.folder import require_path, walk_files
+from mimseg.data.checks.folder import IMAGE_SUFFIXES, require_path, walk_files
 from mimseg.errors import UserError, require_at_least, require_choice
 from mimseg.pipeline.provenance import usable_cores
 from mimseg.recipes.configs import CONFIGS
 from mimseg.recipes.methods import find_methods
 from mimseg.students.archs import ARCHS
 
-# Suffixes that mimseg.LoadImageFromFile decodes.
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 IMAGENET = 1_281_167  # images that the recipes' epochs are meant for
 CPU_BATCH = 32  # ours: a ViT-B with its decoder then stays below 8 GB
 HUB = {
@@ -70,12 +68,12 @@ def count_images(folder: str | Path) -> ImageCount:
     images, skipped = Counter(), Counter()
     for name in walk_files(str(folder), ()):
         suffix = os.path.splitext(name)[1].lower() or "without a suffix"
-        (images if suffix in IMAGES else skipped)[suffix] += 1
+        (images if suffix in IMAGE_SUFFIXES else skipped)[suffix] += 1
     if not images:
         raise UserError(
             "IMAGES",
             str(folder),
-            expected=f"a folder with images ({', '.join(IMAGES)})",
+            expected=f"a folder with images ({', '.join(IMAGE_SUFFIXES)})",
             fix=f"it holds {_listed(skipped)}" if skipped else "it is empty",
         )
     return ImageCount(dict(images), dict(skipped))
@@ -267,7 +265,7 @@ def _fit_relations(cfg: Config) -> None:
 def _set_data(cfg: Config, request: Request, count: ImageCount) -> None:
     loader = cfg.train_dataloader
     loader.dataset.data_root = cfg.data_root = str(Path(request.images).resolve())
-    loader.dataset.extensions = IMAGES
+    loader.dataset.extensions = IMAGE_SUFFIXES
     batch = request.batch or (loader.batch_size if request.gpus else CPU_BATCH)
     loader.batch_size = min(batch, count.total)
     cores = (usable_cores() or 1) // max(1, request.gpus)

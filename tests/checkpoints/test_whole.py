@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_named():
 
 
 def test_the_reports_pictures_use_the_same_loader(tmp_path):
-    """It once passed over shapes with torch's own error, and over NaN in silence."""
+    """It once passed over shapes with torch's own error, and over NaN without a word."""
     config = Config(dict(model=dict(type="mimseg.ViT", arch=ARCH, img_size=16, patch_size=4)))
     state = ViT(ARCH, img_size=16, patch_size=4).state_dict()
     state = {name: torch.ones_like(value) for name, value in state.items()}

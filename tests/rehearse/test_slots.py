@@ -250,7 +250,7 @@ def test_stages():
 
 
 class Counting(Teacher):
-    """A teacher of one's own: as many numbers per patch as it is told."""
+    """A teacher of one's own: as many numbers per patch as its config says."""
 
     def __init__(self, patch_size, width, **kwargs):
         super().__init__(**kwargs)

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 from mmengine.logging import print_log
 
-from mimseg.data.checks.folder import check_folder, empty_files, require_path
+from mimseg.data.checks.folder import IMAGE_SUFFIXES, check_folder, empty_files, require_path
 from mimseg.errors import UserError
 
 WHOLE = 32 << 20  # bytes: larger files are scanned for what is needed instead of parsed
 LISTED = 8 << 20  # bytes that the categories of such a file lie within
 FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 CATEGORIES = re.compile(rb'"categories"\s*:\s*')
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def read_coco(key: str, path: str, folder_key: str, folder: str) -> CocoContent:
         UserError: either is missing or unusable.
     """
     require_path(key, path, kind="file")
-    check_folder(folder_key, folder, SUFFIXES)
+    check_folder(folder_key, folder, IMAGE_SUFFIXES)
     files, names = _read(key, path)
     if not files:
         raise UserError(key, path, expected="at least one image", fix="replace the file")

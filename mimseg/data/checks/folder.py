@@ -10,6 +10,8 @@ from PIL import Image
 
 from mimseg.errors import UserError
 
+# of the files that mimseg.LoadImageFromFile decodes
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 LOOKED_AT = 5000  # files whose size is asked for, spread over the set
 KEPT = 2000  # names that a scan keeps, spread over the folder, to look at the files
 OPENED = 20  # images that a scan opens

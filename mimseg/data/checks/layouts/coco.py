@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from mimseg.data.checks.coco import SUFFIXES, read_coco
+from mimseg.data.checks.coco import read_coco
+from mimseg.data.checks.folder import IMAGE_SUFFIXES
 from mimseg.data.checks.report import Part, Report, scan_part
 from mimseg.errors import UserError
 
@@ -62,7 +63,7 @@ def instance_parts(
     """
     labels = Part(f"{split} annotations", path, expected=official)
     images = Part(f"{split} images", folder)
-    scan = scan_part(images, root, images_source, SUFFIXES)
+    scan = scan_part(images, root, images_source, IMAGE_SUFFIXES)
     file = os.path.join(root, path)
     if not os.path.isfile(file):
         labels.fail("missing", f"{path}: make {file} from {labels_source}")
