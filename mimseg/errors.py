@@ -33,6 +33,22 @@ class UserError(ValueError):
         return _rebuild, (type(self), self.key, self.value, self.expected, self.fix)
 
 
+class EndOfRun(Exception):
+    """A run that ends early for a reason of its own, reported in one line.
+
+    Args:
+        message: why it ended and what to do, for the console.
+        code: the command's exit code.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self):
+        return type(self), (str(self), self.code)
+
+
 def _rebuild(
     kind: type[UserError], key: str, value: object, expected: str | None, fix: str
 ) -> UserError:
@@ -80,13 +96,16 @@ def exit_code(run: Callable[[], int | None], stopped: str | None = None) -> int:
         stopped: what to say when it is interrupted; None lets the interruption through.
 
     Returns:
-        run's code, 2 after a `UserError`, 130 when interrupted.
+        run's code, 2 after a `UserError`, an `EndOfRun`'s own, 130 when interrupted.
     """
     try:
         return run() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except EndOfRun as end:
+        print(end, file=sys.stderr)
+        return end.code
     except KeyboardInterrupt:
         if stopped is None:
             raise

@@ -15,7 +15,7 @@ PACKAGE = Path(mimseg.__file__).parent
 # module is its room, so one file of a folder may stand on another floor. A module imports from its
 # own floor and those below, wherever in the file the import stands.
 FLOORS = (
-    ("errors", "files", "outputs", "progress", "registry"),
+    ("errors", "files", "outputs", "progress", "randomness", "registry"),
     ("compat", "data", "layers", "pipeline", "recipes.configs", "recipes.readers"),
     ("data.checks",),
     (

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mimseg.errors import require_at_least
 from mimseg.outputs import Needs, TeacherOutput
+from mimseg.randomness import mix
 
 
 class Masking(nn.Module):
@@ -71,7 +72,7 @@ class Masking(nn.Module):
         if self._host_step is None:
             self._host_step, self._host_seed = int(self.step), int(self.seed)
         generator = torch.Generator(device=device)
-        generator.manual_seed(_mix(self._host_seed, get_rank(), self._host_step))
+        generator.manual_seed(mix(self._host_seed, get_rank(), self._host_step))
         self._host_step += 1
         self.step.fill_(self._host_step)
         return self.draw(batch * self.num_masks, grid, generator, teachers or {})
@@ -85,14 +86,3 @@ class Masking(nn.Module):
     ) -> Tensor:
         """(count, L) bool on the generator's device."""
         raise NotImplementedError
-
-
-def _mix(*numbers: int) -> int:
-    """One well spread 63-bit number from several (splitmix64's finalizer)."""
-    mixed = 0
-    for number in numbers:
-        mixed = (mixed ^ number) + 0x9E3779B97F4A7C15 & (1 << 64) - 1
-        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & (1 << 64) - 1
-        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & (1 << 64) - 1
-        mixed ^= mixed >> 31
-    return mixed >> 1
