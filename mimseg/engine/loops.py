@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import broadcast, get_rank, get_world_size
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
@@ -51,6 +51,9 @@ class _Steps:
         """Validate, where a validation is due after the present iteration."""
         if self.runner.val_loop is not None and self._is_due():
             self.runner.call_hook("before_validation")
+            # plain batch norms keep statistics by rank; what is saved, and validated, are the first's
+            for buffer in self.runner.model.buffers() if get_world_size() > 1 else ():
+                broadcast(buffer)
             self._seed()
             self.runner.val_loop.run()
 
