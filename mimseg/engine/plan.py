@@ -79,10 +79,13 @@ def compare_plans(
     changes = Changes()
     _compare_facts(then, now, path, changes)
     before, after = parse_config(text), parse_config(present.pretty_text)
+    if not before:
+        changes.said.append(f"{path} has no config that can be compared with this one")
+        return changes
     for section in _SECTIONS:
-        if section not in before:  # code, or a config without it
+        if section not in before and section != "custom_hooks":  # code, or a config without it
             continue
-        old = dict(_leaves(before[section], section))
+        old = dict(_leaves(before.get(section, {}), section))
         new = dict(_leaves(after.get(section, {}), section))
         for key in dict.fromkeys([*old, *new]):
             was, value = old.get(key, _MISSING), new.get(key, _MISSING)
@@ -135,7 +138,7 @@ def _compare_facts(then: Mapping | None, now: Mapping, path: str, changes: Chang
                 fix="train on the same data, or start another run with --init or load_from",
             )
     if now["processes"] != then["processes"]:
-        changes.said.append(f"{then['processes']} processes before, {now['processes']} now")
+        changes.said.append(f"processes were {then['processes']} and are {now['processes']}")
 
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
