@@ -168,6 +168,7 @@ def fork(processes: int, work: Callable[[], int], log: Path) -> list[int]:
                 file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
                 os.dup2(file, 1)
                 os.dup2(file, 2)
+                sys.stdout = sys.stderr = open(1, "w", buffering=1)  # pytest has others
                 code = work()
             except BaseException:
                 traceback.print_exc()
