@@ -71,14 +71,10 @@ def test_another_number_of_processes_continues(data, tmp_path):
     )
     for name, value in one_state.items():
         torch.testing.assert_close(two_state[name], value, rtol=1e-3, atol=1e-5)
-    losses = [c["message_hub"]["log_scalars"]["train/loss"]["values"] for c in (one, two)]
-    assert len(losses[0]) == 12
-    assert losses[1] == pytest.approx(losses[0], rel=1e-2)  # each rank logs its own images' loss
     assert difference(whole, elastic)  # it is not bit-equal, and not said to be
     # the tolerances are not met by chance
-    assert not torch.allclose(
-        *(s["backbone.cls_token"] for s in (start, one_state)), rtol=1e-3, atol=1e-5
-    )
+    key = "backbone.cls_token"
+    assert not torch.allclose(start[key], one_state[key], rtol=1e-3, atol=1e-5)
 
 
 def without_k_bias(state):
