@@ -98,7 +98,7 @@ def _judge(key: str, was: Any, value: Any, path: str, changes: Changes) -> None:
     """Note a change, or refuse it."""
     if key in _FREE or _FREE_NAMES & set(key.split(".")):
         return
-    if key == "randomness.seed" and value is None:  # the checkpoint's is taken
+    if key == "randomness.seed" and None in (was, value):  # drawn, and taken from the checkpoint
         return
     schedule = key.startswith(_SCHEDULE)
     if key.startswith("optim_wrapper.optimizer.") and not key.startswith(_FIXED_OPTIMIZER):
