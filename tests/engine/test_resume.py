@@ -241,6 +241,13 @@ def test_a_longer_schedule_is_computed_again(tmp_path, capsys):
     assert resumed[7] < 0.02  # the first eight were those of the short schedule
 
 
+def test_a_rate_that_stays_at_zero_is_refused(tmp_path):
+    run.train(config(tmp_path, iters=8, **{"param_scheduler.0.end": 6}))
+    longer = config(tmp_path, iters=16, **{"param_scheduler.0.end": 6})
+    with pytest.raises(UserError, match=r"rate of 0 at step 8.*up to 16"):
+        run.train(longer, resume=True)
+
+
 def test_a_lower_rate_is_taken(tmp_path):
     run.train(config(tmp_path, iters=8))
     lower = config(tmp_path, iters=16, **{"optim_wrapper.optimizer.lr": 0.01})
