@@ -41,6 +41,16 @@ def test_the_grid_is_whole_and_interrupts_within_its_runs():
         assert interrupt.stage in run.stages and interrupt.step % trial.accumulation in (0, 1)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_loader_processes_leave_a_signal_to_the_training(number, data, tmp_path):
+    trial, run = Trial("mae", workers=2), tmp_path / "run"
+    interrupt = Interrupt("", 8, number, group=True)
+    assert train_trial(trial, data, run, interrupt=interrupt) == [RESUMABLE]
+    log = (tmp_path / "run.log").read_text()
+    assert log.count("saving after this step") == 1 and "Traceback" not in log
+    assert (run / "step_8.pth").exists()
+
+
 def test_a_difference_is_seen(data, tmp_path):
     """The comparison can fail: another seed, and another value in a nest."""
     for name, seed in (("a", 0), ("b", 1)):
