@@ -16,8 +16,14 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.files import (
+    checkpoint_folder,
+    find_resumable,
+    read_checkpoint,
+    resolve_checkpoint,
+)
 from mimseg.checkpoints.loader import load_start, load_whole, weights_in
+from mimseg.checkpoints.trusted import trust as trust_file
 from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.compile import check_compile, compile_networks
 from mimseg.engine.console import ConsoleHook, hush, plain_metrics, say
@@ -105,8 +111,10 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
             return record
     start = time.monotonic()
     cfg.resume = False
-    if resume and (checkpoint := find_resumable(work_dir, trust)):
+    if resume and (checkpoint := find_resumable(work_dir, trust, checkpoint_folder(cfg))):
         cfg.resume, cfg.load_from = True, str(checkpoint)
+        if trust:
+            trust_file(checkpoint)  # mmengine reads it
     elif cfg.get("load_from"):
         cfg.load_from = resolve_checkpoint(cfg.load_from, "load_from")
     rate = scale_lr(cfg, get_world_size())

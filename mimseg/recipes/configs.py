@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,20 +27,31 @@ def config(name: str | Path) -> Config:
         UserError: there is no such config, or a custom import fails.
     """
     from mmengine.config import Config
-    from mmengine.utils import import_modules_from_strings
 
     path = find_config(name)
     cfg = Config.fromfile(path, import_custom_modules=False)
+    import_custom_modules(cfg, path.resolve().parent, Path.cwd())
+    return cfg
+
+
+def import_custom_modules(cfg: Config, *folders: Path) -> None:
+    """Import a config's `custom_imports`, which are in one of the folders or installed.
+
+    Raises:
+        UserError: one cannot be imported.
+    """
+    from mmengine.utils import import_modules_from_strings
+
     if custom := cfg.get("custom_imports"):
-        folders = (str(path.resolve().parent), os.getcwd())
-        sys.path[:0] = [folder for folder in dict.fromkeys(folders) if folder not in sys.path]
+        new = [str(folder) for folder in dict.fromkeys(folders)]
+        sys.path[:0] = [folder for folder in new if folder not in sys.path]
         try:
             import_modules_from_strings(**custom)
         except ImportError as error:
             cause = error.__context__ or error
-            expected = f"modules in {path.parent}, in the current folder or installed ({cause})"
+            places = " or ".join(new)
+            expected = f"modules in {places}, or installed ({cause})"
             raise UserError("custom_imports", custom.imports, expected=expected) from error
-    return cfg
 
 
 def config_names() -> list[str]:
