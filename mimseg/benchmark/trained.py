@@ -51,7 +51,7 @@ def load_run(folder: Path) -> tuple[Any, Path]:
         expected = "a config as a training writes it: plain values, with a model"
         raise UserError("--run", str(configs[-1]), expected=expected, fix="train again")
     config = Config(values)
-    import_custom_modules(config, Path.cwd())
+    import_custom_modules(config)
     return _enter_scope(config), checkpoint
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from mimseg.checkpoints.files import (
     resolve_checkpoint,
 )
 from mimseg.checkpoints.loader import load_start, load_whole, weights_in
-from mimseg.checkpoints.trusted import trust as trust_file
+from mimseg.checkpoints.trusted import trusting
 from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.compile import check_compile, compile_networks
 from mimseg.engine.console import ConsoleHook, hush, plain_metrics, say
@@ -42,6 +43,7 @@ class _Runner(Runner):
     """
 
     start: dict | None = None
+    trust = False
 
     def build_logger(self, *args: object, **kwargs: object) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -50,7 +52,8 @@ class _Runner(Runner):
 
     def load_checkpoint(self, filename: str, *args: object, **kwargs: object) -> dict:
         if self.start is None:  # on resuming: a file that find_resumable has looked into
-            return super().load_checkpoint(filename, *args, **kwargs)
+            with trusting(filename) if self.trust else nullcontext():
+                return super().load_checkpoint(filename, *args, **kwargs)
         checkpoint, self.start = self.start, None
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)  # an EMA hook's copy
         load_start(_bare(self.model), checkpoint["state_dict"], filename, "load_from")
@@ -113,14 +116,13 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     cfg.resume = False
     if resume and (checkpoint := find_resumable(work_dir, trust, checkpoint_folder(cfg))):
         cfg.resume, cfg.load_from = True, str(checkpoint)
-        if trust:
-            trust_file(checkpoint)  # mmengine reads it
     elif cfg.get("load_from"):
         cfg.load_from = resolve_checkpoint(cfg.load_from, "load_from")
     rate = scale_lr(cfg, get_world_size())
     if reason := fall_back(cfg):
         say(reason)
     runner = build_runner(cfg)
+    runner.trust = trust
     say_model(runner, _bare(runner.model))
     if (bank := getattr(_bare(runner.model), "bank", None)) is not None:
         bank.require_sources()  # before the data set is read

@@ -30,12 +30,15 @@ def config(name: str | Path) -> Config:
 
     path = find_config(name)
     cfg = Config.fromfile(path, import_custom_modules=False)
-    import_custom_modules(cfg, path.resolve().parent, Path.cwd())
+    import_custom_modules(cfg, path.parent)
     return cfg
 
 
-def import_custom_modules(cfg: Config, *folders: Path) -> None:
-    """Import a config's `custom_imports`, which are in one of the folders or installed.
+def import_custom_modules(cfg: Config, folder: Path | None = None) -> None:
+    """Import a config's `custom_imports`.
+
+    Args:
+        folder: where they may lie, besides the current folder and the installed packages.
 
     Raises:
         UserError: one cannot be imported.
@@ -43,14 +46,14 @@ def import_custom_modules(cfg: Config, *folders: Path) -> None:
     from mmengine.utils import import_modules_from_strings
 
     if custom := cfg.get("custom_imports"):
-        new = [str(folder) for folder in dict.fromkeys(folders)]
-        sys.path[:0] = [folder for folder in new if folder not in sys.path]
+        folders = [str(folder.resolve())] * (folder is not None) + [str(Path.cwd())]
+        sys.path[:0] = [place for place in dict.fromkeys(folders) if place not in sys.path]
         try:
             import_modules_from_strings(**custom)
         except ImportError as error:
             cause = error.__context__ or error
-            places = " or ".join(new)
-            expected = f"modules in {places}, or installed ({cause})"
+            near = f"in {folder}, " if folder is not None else ""
+            expected = f"modules {near}in the current folder or installed ({cause})"
             raise UserError("custom_imports", custom.imports, expected=expected) from error
 
 
