@@ -57,7 +57,7 @@ def _system_error(error: BaseException | None) -> OSError | None:
             number = int(match.group(1))
         if number in _UNWRITABLE:
             return error if isinstance(error, OSError) else OSError(number, os.strerror(number))
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ if error.__suppress_context__ else error.__context__
     return None
 
 

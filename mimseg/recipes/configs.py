@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from mimseg.errors import UserError
+from mimseg.files import report_unwritable
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -29,7 +31,8 @@ def config(name: str | Path) -> Config:
     from mmengine.config import Config
 
     path = find_config(name)
-    cfg = Config.fromfile(path, import_custom_modules=False)
+    with report_unwritable("TMPDIR", gettempdir()):  # mmengine copies what it reads
+        cfg = Config.fromfile(path, import_custom_modules=False)
     import_custom_modules(cfg, path.parent)
     return cfg
 
