@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
+from mimseg.checkpoints.checksum import damage
 from mimseg.checkpoints.files import find_resumable, is_loadable, read_checkpoint
 from mimseg.engine import checkpoint_hook
 from mimseg.errors import UserError
@@ -63,7 +64,8 @@ def make_runner(work_dir, iters=8, resume_from=None, **hook):
 
 
 def names(folder):
-    return sorted(p.name for p in Path(folder).iterdir() if "ep" in p.name or "iter" in p.name)
+    files = [p.name for p in Path(folder).iterdir() if "ep" in p.name or "iter" in p.name]
+    return sorted(name for name in files if not name.endswith(".sha256"))
 
 
 def test_keeps_two_and_writes_what_mmengine_writes(tmp_path):
@@ -89,14 +91,16 @@ def test_nothing_is_removed_before_the_new_one_is_in_place(tmp_path, monkeypatch
     monkeypatch.setattr(checkpoint_hook.os, "replace", spy)
     make_runner(tmp_path, iters=6, max_keep_ckpts=1).train()
     assert [name for name, _ in seen] == [
-        "iter_2.pth", "last_checkpoint",
-        "iter_4.pth", "last_checkpoint",
-        "iter_6.pth", "last_checkpoint",
+        "iter_2.pth.sha256", "iter_2.pth", "last_checkpoint",
+        "iter_4.pth.sha256", "iter_4.pth", "last_checkpoint",
+        "iter_6.pth.sha256", "iter_6.pth", "last_checkpoint",
     ]  # fmt: skip
+    assert not any(damage(path) for path in tmp_path.glob("*.pth"))
+    assert [path.name for path in tmp_path.glob("*.sha256")] == ["iter_6.pth.sha256"]
     before = {name: kept for name, kept in seen if name != "last_checkpoint"}
     assert before["iter_4.pth"] == ["iter_2.pth"] and before["iter_6.pth"] == ["iter_4.pth"]
     # `last_checkpoint` is replaced while both the old and the new one are there
-    assert seen[3] == ("last_checkpoint", ["iter_2.pth", "iter_4.pth"])
+    assert seen[5] == ("last_checkpoint", ["iter_2.pth", "iter_4.pth"])
 
 
 @pytest.mark.parametrize("moment", ["while writing", "before the rename", "before removing"])
