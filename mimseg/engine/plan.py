@@ -103,8 +103,11 @@ def _check_ends(before: Mapping, after: Mapping) -> None:
         was, now = (plan.get("train_cfg", {}).get(length) for plan in (before, after))
         if was is None or now is None or now <= was:
             continue
-        for key, value in _leaves(after.get("param_scheduler", []), "param_scheduler"):
-            if key.rpartition(".")[2] in _ENDS and value == was:
+        leaves = _leaves(after.get("param_scheduler", []), "param_scheduler")
+        ends = [(key, value) for key, value in leaves if key.rpartition(".")[2] in _ENDS]
+        last = max((value for _, value in ends if isinstance(value, int)), default=now)
+        for key, value in ends:
+            if value == last == was:
                 raise UserError(
                     key,
                     value,
