@@ -64,8 +64,16 @@ def make_runner(work_dir, iters=8, resume_from=None, **hook):
 
 
 def names(folder):
-    files = [p.name for p in Path(folder).iterdir() if "ep" in p.name or "iter" in p.name]
-    return sorted(name for name in files if not name.endswith(".sha256"))
+    """The checkpoints in a folder, temporary ones included."""
+    paths = [path for path in Path(folder).iterdir() if path.suffix != ".sha256"]
+    return sorted(p.name for p in paths if "ep" in p.name or "iter" in p.name)
+
+
+def all_whole(folder):
+    """Whether each checkpoint is as its checksum says, and there is no checksum without one."""
+    paths = {path for path in Path(folder).iterdir() if path.suffix == ".pth"}
+    sums = {path.with_suffix("") for path in Path(folder).glob("*.sha256")}
+    return paths == sums and not any(map(damage, paths))
 
 
 def test_keeps_two_and_writes_what_mmengine_writes(tmp_path):
@@ -76,7 +84,7 @@ def test_keeps_two_and_writes_what_mmengine_writes(tmp_path):
     saved = read_checkpoint(tmp_path / "iter_8.pth")
     assert torch.equal(saved["state_dict"]["backbone.weight"], runner.model.backbone.weight)
     assert saved["meta"]["iter"] == 8 and "optimizer" in saved and "param_schedulers" in saved
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*")) and all_whole(tmp_path)
 
 
 def test_nothing_is_removed_before_the_new_one_is_in_place(tmp_path, monkeypatch):
@@ -84,23 +92,22 @@ def test_nothing_is_removed_before_the_new_one_is_in_place(tmp_path, monkeypatch
     replace = os.replace
 
     def spy(source, target):
-        seen.append((Path(target).name, [p for p in names(tmp_path) if not p.startswith(".")]))
+        if not str(target).endswith(".sha256"):
+            seen.append((Path(target).name, [p for p in names(tmp_path) if not p.startswith(".")]))
         assert Path(source).parent == Path(target).parent
         replace(source, target)
 
     monkeypatch.setattr(checkpoint_hook.os, "replace", spy)
     make_runner(tmp_path, iters=6, max_keep_ckpts=1).train()
     assert [name for name, _ in seen] == [
-        "iter_2.pth.sha256", "iter_2.pth", "last_checkpoint",
-        "iter_4.pth.sha256", "iter_4.pth", "last_checkpoint",
-        "iter_6.pth.sha256", "iter_6.pth", "last_checkpoint",
+        "iter_2.pth", "last_checkpoint",
+        "iter_4.pth", "last_checkpoint",
+        "iter_6.pth", "last_checkpoint",
     ]  # fmt: skip
-    assert not any(damage(path) for path in tmp_path.glob("*.pth"))
-    assert [path.name for path in tmp_path.glob("*.sha256")] == ["iter_6.pth.sha256"]
     before = {name: kept for name, kept in seen if name != "last_checkpoint"}
     assert before["iter_4.pth"] == ["iter_2.pth"] and before["iter_6.pth"] == ["iter_4.pth"]
     # `last_checkpoint` is replaced while both the old and the new one are there
-    assert seen[5] == ("last_checkpoint", ["iter_2.pth", "iter_4.pth"])
+    assert seen[3] == ("last_checkpoint", ["iter_2.pth", "iter_4.pth"])
 
 
 @pytest.mark.parametrize("moment", ["while writing", "before the rename", "before removing"])
@@ -143,7 +150,7 @@ def test_killed_run_resumes_and_ends_clean(tmp_path, monkeypatch, moment):
     runner.train()
     assert runner.iter == 8
     assert names(tmp_path) == ["iter_6.pth", "iter_8.pth"]
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*")) and all_whole(tmp_path)
 
 
 def test_a_broken_newest_one_is_passed_over(tmp_path):
