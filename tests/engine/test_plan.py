@@ -54,7 +54,7 @@ def test_what_computes_the_same_is_not_mentioned(options):
 @pytest.mark.parametrize(
     ("options", "schedule"),
     [
-        ({"train_cfg.max_iters": 40}, True),
+        ({"train_cfg.max_iters": 40, "param_scheduler.1.end": 40}, True),
         ({"param_scheduler.1.end": 40}, True),
         ({"optim_wrapper.optimizer.lr": 5e-4}, True),
         ({"optim_wrapper.clip_grad": dict(max_norm=1.0)}, False),
@@ -67,7 +67,7 @@ def test_what_computes_the_same_is_not_mentioned(options):
 def test_what_may_change_is_said(options, schedule):
     changes = compare(options)
     assert changes.schedule is schedule
-    (key,) = options
+    key = next(iter(options))
     assert any(line.startswith(key) for line in changes.said)
 
 
@@ -90,6 +90,11 @@ def test_what_may_not_change_is_named(key, value):
         compare({key: value})
     assert error.value.key == key and repr(value) in str(error.value)
     assert "iter_10.pth" in str(error.value)
+
+
+def test_a_schedule_that_ended_with_the_run_is_to_follow_it():
+    with pytest.raises(UserError, match=r"param_scheduler.1.end = 20: expected 40.*1.end=40"):
+        compare({"train_cfg.max_iters": 40})
 
 
 def test_images_per_step_stay():
