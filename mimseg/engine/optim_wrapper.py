@@ -80,7 +80,6 @@ class OptimWrapper(MMEngineOptimWrapper):
         super().backward(loss, **kwargs)
         self._bad_loss = self._bad_loss | ~loss.detach().isfinite().all()
 
-    @torch.no_grad()
     def step(self, **kwargs: Any) -> None:
         """Clip the gradient and step, unless the step is to be skipped."""
         skip = self.judge.decide(self._bad_loss, self._clip_grad())
@@ -129,12 +128,10 @@ class OptimWrapper(MMEngineOptimWrapper):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """As mmengine's; how the optimizer computes is this run's and not the checkpoint's."""
-        groups = [
-            {**saved, **{key: group[key] for key in ("fused", "foreach") if key in group}}
-            for saved, group in zip(
-                state_dict["param_groups"], self.optimizer.param_groups, strict=True
-            )
-        ]
+        groups = list(state_dict["param_groups"])
+        for index, group in enumerate(self.optimizer.param_groups[: len(groups)]):
+            ways = {key: group[key] for key in ("fused", "foreach") if key in group}
+            groups[index] = {**groups[index], **ways}
         super().load_state_dict({**state_dict, "param_groups": groups})
 
 
