@@ -128,7 +128,7 @@ class FiniteHook(Hook):
         self._ending = True
         last = step[-1]
         numbers = [each.number for each in step]
-        losses = [{key: _number(value) for key, value in e.losses.items()} for e in step]
+        losses = [{key: number(value) for key, value in e.losses.items()} for e in step]
         mine = dict(seed=runner.rank_seed, losses=losses, samples=_samples(runner, numbers))
         record = dict(
             iterations=numbers,
@@ -209,8 +209,8 @@ def _causes(step: list[_Iteration], verdict: Verdict) -> str:
     bad = {}
     for iteration in step:
         for key, value in iteration.losses.items():
-            if not isfinite(number := _number(value)):
-                bad[key] = f"{key} is {number}"
+            if not isfinite(number(value)):
+                bad[key] = f"{key} is {number(value)}"
     if len(bad) > 1:
         bad.pop("loss", None)  # their sum
     causes = list(bad.values())
@@ -223,8 +223,9 @@ def _causes(step: list[_Iteration], verdict: Verdict) -> str:
     return ", ".join(causes)
 
 
-def _number(value: Any) -> float:
-    return float(value.float().mean() if isinstance(value, Tensor) else value)
+def number(value: Any) -> float:
+    """A logged value on the host."""
+    return float(value.detach().float().mean() if isinstance(value, Tensor) else value)
 
 
 def _any_bad(losses: dict[str, Any]) -> Tensor | bool:
