@@ -76,10 +76,8 @@ class Replay:
         rows.append(("gradient", f"norm {self.norm:.6g}  (in the run: {record['norm']:.6g})"))
         images = [image for part in batch["samples"] for image in part["images"]]
         bad = self._bad_images(len(images))
-        images = [
-            f"{image}  <- not finite" if i in bad else image for i, image in enumerate(images)
-        ]
-        images.sort(key=lambda image: not image.endswith("<- not finite"))
+        first = sorted(range(len(images)), key=lambda index: index not in bad)
+        images = [images[i] + ("  <- not finite" if i in bad else "") for i in first]
         rows += [("images" if not i else "", image) for i, image in enumerate(images[:_SHOWN])]
         if len(images) > _SHOWN:
             rows.append(("", f"and {len(images) - _SHOWN} more"))
