@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -135,52 +136,87 @@ class OptimWrapper(MMEngineOptimWrapper):
         super().load_state_dict({**state_dict, "param_groups": groups})
 
 
-class _Buffers:
-    """Copies, on their device, of the buffers that a forward pass changes.
+@dataclass
+class _Group:
+    """Buffers of one kind: the module and the name of each, and what they held, one after another.
 
     Buffers of a module that are named in its `counters` count iterations, skipped ones included:
     they are put back only when no step counts any more.
     """
 
+    counters: bool
+    places: list[tuple[nn.Module, str]] = field(default_factory=list)
+    copies: list[Tensor] = field(default_factory=list)
+
+
+class _Buffers:
+    """Copies, on their device, of a model's buffers, which a forward pass may change or replace.
+
+    All are copied, a few kernels in all: a batch norm changes its own without a trace.
+    """
+
     def __init__(self) -> None:
         self._model: nn.Module | None = None
-        self._open = False  # within a step that has begun
-        self._copies: dict[tuple[nn.Module, str], tuple[Tensor, int, Tensor]] = {}
+        self._groups: list[_Group] = []  # empty between steps
 
+    @torch.no_grad()
     def keep(self, model: nn.Module) -> None:
-        """Copy what has changed since the last call, at the start of a step."""
-        if self._open:
+        """Copy the buffers, unless a step has begun."""
+        if self._groups:
             return
-        self._open = True
         if model is not self._model:
-            self._model, self._copies = model, {}
+            self._model = model
             self._modules = [module for module in model.modules() if module._buffers]
-        for module, name, buffer in self._present():
-            known, version, _ = self._copies.get((module, name), (None, 0, None))
-            if known is not buffer or version != buffer._version:
-                copied = buffer.detach().clone()
-                self._copies[module, name] = (buffer, buffer._version, copied)
+        groups: dict[tuple, _Group] = {}
+        for module in self._modules:
+            counters = getattr(module, "counters", ())
+            for name, buffer in module._buffers.items():
+                if buffer is None or _overlaps(buffer):
+                    continue
+                key = (buffer.device, buffer.dtype, name in counters)
+                group = groups.setdefault(key, _Group(key[-1]))
+                group.places.append((module, name))
+                group.copies.append(buffer)
+        for group in groups.values():
+            group.copies = _unflatten(_flatten(group.copies), group.copies)
+        self._groups = list(groups.values())
 
+    @torch.no_grad()
     def restore(self, skip: Tensor, over: Tensor) -> None:
         """Put the copies back where the flags, scalars on the device, are 1; ends the step."""
-        self._open = False
-        if self._model is None or (is_host(skip.device) and not skip):
-            return
-        for module, name, buffer in self._present():
-            known, version, copied = self._copies[module, name]
-            if known is buffer and version == buffer._version:
+        for group in self._groups:
+            flag = over if group.counters else skip
+            if is_host(flag.device) and not flag:
                 continue
-            flag = over if name in getattr(module, "counters", ()) else skip
-            if buffer.shape == copied.shape:
-                buffer.copy_(torch.where(flag.bool(), copied, buffer))
-            elif is_host(skip.device) and flag:  # made in this very step
-                module._buffers[name] = copied
+            pairs = []
+            for (module, name), copied in zip(group.places, group.copies, strict=True):
+                buffer = module._buffers[name]
+                if buffer.shape == copied.shape:
+                    pairs.append((buffer, copied))
+                elif is_host(flag.device):  # made in this very step
+                    module._buffers[name] = copied
+            if pairs:
+                buffers, copies = (list(tensors) for tensors in zip(*pairs, strict=True))
+                put = flag.bool().to(buffers[0].device)
+                chosen = torch.where(put, _flatten(copies), _flatten(buffers))
+                torch._foreach_copy_(buffers, _unflatten(chosen, buffers))
+        self._groups = []
 
-    def _present(self) -> Iterator[tuple[nn.Module, str, Tensor]]:
-        for module in self._modules:
-            for name, buffer in module._buffers.items():
-                if buffer is not None:
-                    yield module, name, buffer
+
+def _flatten(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _unflatten(flat: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """The parts of a flat tensor, in the shapes of others."""
+    parts = flat.split([tensor.numel() for tensor in like])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    """Whether values share memory, so that none can be written (`expand`)."""
+    sizes = zip(tensor.stride(), tensor.shape, strict=True)
+    return any(not step and size > 1 for step, size in sizes)
 
 
 def with_our_wrapper(cfg: Any, device: str) -> Any:

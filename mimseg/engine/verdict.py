@@ -10,6 +10,8 @@ import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from torch import Tensor
 
+_KEPT = 100  # verdicts, where nobody asks for them
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -33,14 +35,9 @@ class Verdict:
 
 
 class Readback:
-    """Brings a tensor to the host without waiting for the device.
-
-    Attributes:
-        ready: whether reading it now costs no wait.
-    """
+    """Brings a tensor to the host without waiting for the device."""
 
     def __init__(self, values: Tensor) -> None:
-        self.ready = is_host(values.device)
         self._arrived = None
         if values.is_cuda:
             self._host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
@@ -71,7 +68,7 @@ class Judge:
 
     Args:
         allowed: steps in a row that may be skipped.
-        note: is called with each verdict when it is read.
+        note: is called with each verdict as soon as it is on the host.
 
     Attributes:
         iteration: of the present step, for its verdict; whoever counts them sets it.
@@ -81,10 +78,11 @@ class Judge:
     def __init__(self, allowed: int = 0, note: Callable[[Verdict], None] | None = None) -> None:
         self.allowed, self.iteration, self._note = allowed, 0, note
         self.over = self._row = torch.zeros(())
-        self._unread: deque[tuple[int, Readback]] = deque()
+        self._under_way: tuple[int, Readback] | None = None
+        self._verdicts: deque[Verdict] = deque(maxlen=_KEPT)
 
     def decide(self, bad_loss: Tensor | bool, norm: Tensor) -> Tensor:
-        """Judge a step without waiting for the device; all ranks take part.
+        """Judge a step without waiting for the device to finish it; all ranks take part.
 
         Args:
             bad_loss: whether a loss of this rank is not finite, a boolean scalar.
@@ -101,8 +99,9 @@ class Judge:
         self._row = (self._row.to(norm.device) + 1) * worst
         self.over = torch.maximum(self.over.to(norm.device), (self._row > self.allowed).float())
         values = torch.cat([torch.stack([norm, self._row, self.over]), bad])
-        self._unread.append((self.iteration, Readback(values)))
-        if len(self._unread) > 2:  # nobody asks for them
+        self._read()  # the one before has had a step's time
+        self._under_way = (self.iteration, Readback(values))
+        if is_host(norm.device):
             self._read()
         return torch.maximum(worst, self.over)
 
@@ -112,16 +111,20 @@ class Judge:
         Args:
             wait: for the newest one, too; without it, it is left out while it is on its way.
         """
-        verdicts = []
-        while self._unread and (wait or len(self._unread) > 1 or self._unread[0][1].ready):
-            verdicts.append(self._read())
+        if wait:
+            self._read()
+        verdicts = list(self._verdicts)
+        self._verdicts.clear()
         return verdicts
 
-    def _read(self) -> Verdict:
-        iteration, values = self._unread.popleft()
+    def _read(self) -> None:
+        if self._under_way is None:
+            return
+        iteration, values = self._under_way
+        self._under_way = None
         norm, row, over, gradient, *losses = values.read()
         ranks = tuple(rank for rank, bad in enumerate(losses) if bad)
         verdict = Verdict(iteration, norm, not gradient, ranks, int(row), bool(over))
+        self._verdicts.append(verdict)
         if self._note is not None:
             self._note(verdict)
-        return verdict
