@@ -27,7 +27,10 @@ _LENGTHS = ("max_epochs", "max_iters")
 _ENDS = ("end", "T_max", "total_steps")
 _SCHEDULE = ("param_scheduler", "train_cfg.max_epochs", "train_cfg.max_iters")
 _FIXED_OPTIMIZER = ("optim_wrapper.optimizer.type",)
-_SAID = ("custom_hooks", "optim_wrapper.clip_grad", "optim_wrapper.type", "optim_wrapper.dtype")
+_SAID = (
+    "custom_hooks",
+    *(f"optim_wrapper.{key}" for key in ("clip_grad", "type", "dtype", "skip_nonfinite")),
+)
 _MISSING = object()
 
 
