@@ -232,13 +232,11 @@ def find_resumable(
 def _newest(folder: Path, trust: bool = False) -> str | None:
     """A folder's newest whole checkpoint; see `find_resumable`."""
     steps = []
-    for path in sorted(folder.glob("*_*.pth")) if folder.is_dir() else ():
-        if _NUMBERED.fullmatch(path.name) and path.is_file():
-            if step := training_step(path):
-                steps.append((step, not path.name.startswith("step_"), path))
-            else:
-                reason = damage(path) or "it holds no training iteration (meta.iter)"
-                _pass_over(path, reason)
+    for path in _numbered(folder):
+        if step := training_step(path):
+            steps.append((step, not path.name.startswith("step_"), path))
+        else:
+            _pass_over(path, damage(path) or "it holds no training iteration (meta.iter)")
     # of two with equal steps the regular one, which is saved after the interim one
     for *_, path in sorted(steps, reverse=True):
         reason = _fault(path, trust)
@@ -246,6 +244,12 @@ def _newest(folder: Path, trust: bool = False) -> str | None:
             return str(path)
         _pass_over(path, reason)
     return None
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The checkpoints that a training has written to go on from, by name."""
+    paths = sorted(folder.glob("*_*.pth")) if folder.is_dir() else []
+    return [path for path in paths if _NUMBERED.fullmatch(path.name) and path.is_file()]
 
 
 def _pass_over(path: Path, reason: str) -> None:
@@ -265,7 +269,7 @@ def _pointed(work_dir: Path, folder: Path) -> Path | None:
     if not text:
         return None
     for path in (folder / text, folder / Path(text).name):
-        inside = Path(os.path.abspath(path)).is_relative_to(folder.absolute())
+        inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
         if inside and path.is_file():
             return path
     if any(path.is_file() for path in (work_dir / text, Path(text))):
@@ -305,6 +309,8 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
         return newest
     below = sorted(p.parent.name for p in path.glob("*/last_checkpoint"))
     fix = f"name one of its folders: {', '.join(below)}" if below else "has the run saved one yet?"
+    if _numbered(path):
+        fix = "the warnings say what is wrong with those in it"
     raise UserError(
         key, str(path), expected=f"{expected}; this folder has none that loads", fix=fix
     )

@@ -263,8 +263,12 @@ def test_resolve(work_dir, tmp_path_factory):
 def test_resolve_tells_what_is_missing(tmp_path):
     with pytest.raises(UserError, match="--init = .*nowhere.*nothing is there"):
         resolve_checkpoint(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="teacher.init = .*has none that loads"):
+    with pytest.raises(UserError, match="teacher.init = .*has none that loads.*saved one yet"):
         resolve_checkpoint(tmp_path, key="teacher.init")
+    (tmp_path / "iter_1.pth").touch()
+    with pytest.raises(UserError, match="has none that loads.*the warnings say what is wrong"):
+        resolve_checkpoint(tmp_path)
+    (tmp_path / "iter_1.pth").unlink()
     (tmp_path / "stage0").mkdir()
     (tmp_path / "stage0" / "last_checkpoint").write_text("iter_1.pth")
     with pytest.raises(UserError, match="name one of its folders: stage0"):
