@@ -69,8 +69,8 @@ class StopRequest:
 def shield_worker(init: Callable[[int], None] | None, worker: int) -> None:
     """Start a loader process that leaves signals to the training, which needs it for its last step.
 
-    Terminals, schedulers and `kill -- -PGID` signal the whole group. A second SIGTERM ends it: its
-    parent sends one when it is done with it.
+    Terminals, schedulers and `kill -- -PGID` signal the whole group. A SIGTERM of the training
+    itself, which is how it ends its loaders, is obeyed.
 
     Args:
         init: the loader's own function for the start of a process.
@@ -78,13 +78,20 @@ def shield_worker(init: Callable[[int], None] | None, worker: int) -> None:
     """
     for name in SIGNALS:
         if number := getattr(signal, name, None):
-            signal.signal(number, _default_next if name == "SIGTERM" else signal.SIG_IGN)
+            if name != "SIGTERM":
+                signal.signal(number, signal.SIG_IGN)
+            elif hasattr(signal, "sigwaitinfo"):  # which tells who sent it
+                signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+                threading.Thread(target=_obey, args=(os.getppid(), number), daemon=True).start()
     if init is not None:
         init(worker)
 
 
-def _default_next(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
+def _obey(parent: int, number: int) -> None:
+    """End this process when its parent sends the signal."""
+    while signal.sigwaitinfo({number}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 class Agreement:

@@ -51,6 +51,12 @@ def test_loader_processes_leave_a_signal_to_the_training(number, data, tmp_path)
     assert (run / "step_8.pth").exists()
 
 
+def test_a_run_that_ends_early_does_not_wait_for_its_loaders(data, tmp_path):
+    options = {"optim_wrapper.optimizer.lr": 1e20}
+    assert train_trial(Trial("mae", workers=2), data, tmp_path / "run", options=options) == [1]
+    assert "diverged at step" in (tmp_path / "run.log").read_text()
+
+
 def test_a_difference_is_seen(data, tmp_path):
     """The comparison can fail: another seed, and another value in a nest."""
     for name, seed in (("a", 0), ("b", 1)):

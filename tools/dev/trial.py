@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import socket
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -173,6 +174,7 @@ def fork(processes: int, work: Callable[[], int], log: Path) -> list[int]:
                 os.dup2(file, 2)
                 sys.stdout = sys.stderr = open(1, "w", buffering=1)  # pytest has others
                 code = work()
+                multiprocessing.util._exit_function()  # as an interpreter's end: joins loaders
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -240,9 +242,9 @@ def _arm(interrupt: Interrupt, processes: int) -> None:
         last = int(os.environ["RANK"]) == processes - 1
         if (place, runner.iter + 1) == (interrupt.stage, interrupt.step):
             if interrupt.signal is signal.SIGKILL or last:
-                if interrupt.group:
-                    for child in multiprocessing.active_children():
-                        os.kill(child.pid, interrupt.signal)
+                if interrupt.group:  # by another process: loaders obey this one
+                    loaders = [str(child.pid) for child in multiprocessing.active_children()]
+                    subprocess.run(["kill", f"-{int(interrupt.signal)}", *loaders], check=True)
                 os.kill(os.getpid(), interrupt.signal)
         after(hook, runner, *args, **kwargs)
 
