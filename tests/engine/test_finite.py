@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 from PIL import Image
 
 from dev.trial import SHORT, Trial, equal, import_all, make_data, train_trial
@@ -56,6 +58,15 @@ def blank(data, tmp_path):
     for path in sorted((copied / "unlabelled").glob("*.jpg"))[-1:]:
         path.unlink()  # as many images as before
     return copied
+
+
+@pytest.fixture(scope="module")
+def diverged(data, tmp_path_factory):
+    """The work dir of a run that diverged."""
+    out = tmp_path_factory.mktemp("diverged") / "run"
+    options = {"optim_wrapper.optimizer.lr": 1e20}
+    assert train_trial(Trial("mae"), data, out, options=options) == [1]
+    return out
 
 
 def log(out: Path) -> str:
@@ -170,6 +181,54 @@ def test_a_stage_that_diverges_is_named(blank, tmp_path, capsys):
     assert main(["replay", str(out)]) == 2
     assert f"name its stage: {out}/stage1" in capsys.readouterr().err
     assert main(["replay", str(out / "stage1")]) == 0
+
+
+@OPTIM_WRAPPERS.register_module()
+class Foreign(OptimWrapper):
+    """A wrapper of another origin, which steps whatever the loss is."""
+
+
+def test_the_loss_of_another_wrapper_ends_a_run_too(blank, tmp_path):
+    out = tmp_path / "run"
+    options = CONTRAST | {"optim_wrapper.type": "Foreign"}
+    assert train_trial(Trial("mae"), blank, out, options=options) == [1]
+    assert "loss is nan" in log(out) and f"checkpoint is {find_resumable(out)}" in log(out)
+    assert not (out / DIVERGED).exists() and "replay" not in log(out)
+    assert len(checkpoints(out)) == 2 and all(map(finite, checkpoints(out)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda cfg, at: cfg.replace("'mimseg.PixelTeacher'", f"'os.mkdir', path='{at}'"),
+            "is not in the",
+        ),
+        (lambda cfg, at: cfg.replace("data_root=", "ann_file='a.pkl', data_root="), "no pickled"),
+        (lambda cfg, at: f"open({str(at)!r}, 'w')\n{cfg}", None),
+        (lambda cfg, at: "", "a config of plain values"),
+    ],
+)
+def test_a_config_in_a_file_is_read_as_data(change, said, diverged, tmp_path, capsys):
+    """Of a work dir from a stranger nothing is run."""
+    marker, out = tmp_path / "marker", tmp_path / "run"
+    checkpoint = torch.load(diverged / DIVERGED, weights_only=True)
+    before = checkpoint["meta"]["cfg"]
+    checkpoint["meta"]["cfg"] = change(before, marker)
+    assert checkpoint["meta"]["cfg"] != before
+    out.mkdir()
+    torch.save(checkpoint, out / DIVERGED)
+    assert main(["replay", str(out)]) == (2 if said else 0)
+    assert (said or "") in capsys.readouterr().err
+    assert not marker.exists()
+
+
+def test_replay_of_what_did_not_diverge(tmp_path, capsys):
+    assert main(["replay", str(tmp_path)]) == 2
+    assert f"a run that diverged, with {DIVERGED}" in capsys.readouterr().err
+    torch.save({"state_dict": {}}, tmp_path / DIVERGED)
+    assert main(["replay", str(tmp_path)]) == 2
+    assert "a file that a diverged run wrote" in capsys.readouterr().err
 
 
 def test_weights_that_are_not_finite_are_never_saved(data, tmp_path):
