@@ -44,6 +44,10 @@ class StateHook(Hook):
             for history in runner.message_hub.log_scalars.values():
                 history.max_length = self._kept
 
+    def before_save(self, runner: Runner) -> None:
+        """Collect what only all ranks together have; the checkpoint is made on the first alone."""
+        self._gradients = _gradients(runner)
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         hub = checkpoint["message_hub"]
         length = max(HISTORY, runner.log_processor.window_size)
@@ -57,8 +61,8 @@ class StateHook(Hook):
         for key in ("meta", "message_hub", "param_schedulers"):
             if key in checkpoint:
                 checkpoint[key] = plain(checkpoint[key], key)
-        if (gradients := _gradients(runner)) is not None:
-            checkpoint["gradients"] = gradients
+        if self._gradients is not None:
+            checkpoint["gradients"] = self._gradients
 
 
 def restore(runner: Runner, model: nn.Module, checkpoint: dict, path: str) -> Changes:

@@ -14,6 +14,8 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_main_process
 
+from mimseg.engine.verdict import Readback
+
 SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
 RESUMABLE = 75  # sysexits.h's EX_TEMPFAIL: the same command can be run again
 
@@ -102,8 +104,7 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        self._pending: torch.Tensor | None = None
-        self._arrived: Any = None
+        self._pending: Readback | None = None
 
     def forget(self) -> None:
         """Drop what is on its way; all ranks do so together."""
@@ -120,12 +121,8 @@ class Agreement:
             return tuple(bool(value) for value in values)
         answer = tuple(False for _ in flags)
         if self._pending is not None:
-            self._arrived.synchronize()
-            answer = tuple(bool(value) for value in self._pending)
+            answer = tuple(bool(value) for value in self._pending.read())
         values = values.pin_memory().to(device, non_blocking=True)
         torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX)
-        self._pending = torch.empty(len(flags), dtype=torch.int32, pin_memory=True)
-        self._pending.copy_(values, non_blocking=True)
-        self._arrived = torch.cuda.Event()
-        self._arrived.record()
+        self._pending = Readback(values)
         return answer
