@@ -25,6 +25,7 @@ from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
 from mimseg.engine.scale_lr import LearningRate, scale_lr
 from mimseg.engine.summary import say_model, say_plan, say_result, say_test
+from mimseg.engine.unused import UntrainedHook, freeze_unused, report_unreduced
 from mimseg.errors import UserError, report_unknown_types
 from mimseg.files import write_json
 
@@ -36,6 +37,11 @@ class _Runner(Runner):
     """
 
     start: dict | None = None
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        built = super().build_model(model)
+        self.unused = freeze_unused(_bare(built))  # before a wrapper waits for its gradients
+        return built
 
     def build_logger(self, *args: object, **kwargs: object) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -114,6 +120,8 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
         say(reason)
     runner = build_runner(cfg)
     say_model(runner, _bare(runner.model))
+    if runner.unused:
+        say(f"{'not trained':<15}{runner.unused}", runner.logger)
     if (bank := getattr(_bare(runner.model), "bank", None)) is not None:
         bank.require_sources()  # before the data set is read
     if cfg.get("load_from") and not cfg.resume:
@@ -122,6 +130,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     last, console = _RunHook(rate), ConsoleHook(batch)
     runner.register_hook(last)
     runner.register_hook(console)
+    runner.register_hook(UntrainedHook())
     check_views = getattr(_bare(runner.model), "check_views", None)
     if check_views is not None and (sizes := view_sizes(cfg)):
         check_views(sizes)
@@ -210,7 +219,8 @@ def _start(runner: Runner, trust: bool) -> dict:
 def _train(runner: Runner, cfg: Config) -> None:
     """Run the training; one image a process is too few for a batch norm over a map of one pixel."""
     try:
-        runner.train()
+        with report_unreduced(runner.model):
+            runner.train()
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
