@@ -1,23 +1,28 @@
-"""Saves checkpoints so that a kill at any moment leaves a whole one."""
+"""Saves checkpoints so that a kill at any moment leaves a whole one; stops a run on a signal."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import print_log
 
-from mimseg.errors import UserError
-from mimseg.files import replacing
+from mimseg.engine.signals import RESUMABLE, Agreement, StopRequest
+from mimseg.errors import EndOfRun, UserError, require_positive
+from mimseg.files import replacing, write_json
 from mimseg.registry import HOOKS
+
+INTERIM = "step_{}.pth"
+STOPPED = "stopped.json"  # in the work dir of a run that a signal stopped
 
 
 @HOOKS.register_module()
@@ -29,21 +34,34 @@ class CheckpointHook(MMEngineCheckpointHook):
     (mmengine removes first, so that a run killed while it writes may lose all it had.) Temporary
     files that a killed run left behind go at the start of training and at the next save.
 
+    Between those, an interim checkpoint `step_<iteration>.pth` is saved by the clock, before a
+    validation, and on a signal, always after an optimizer step. There is one at most: it goes when
+    a newer checkpoint of either kind is in place.
+
     The files are mmengine's in name and content. On storage other than a local folder mmengine's
-    own order holds.
+    own order holds, without interim checkpoints.
 
     Args:
         max_keep_ckpts: how many checkpoints to keep; -1 for all. There is one more for the moment
             between writing and removing.
+        save_minutes: save when this long has passed since the last checkpoint; None for never.
         kwargs: as for mmengine's hook.
 
     Raises:
         UserError: the folder cannot be written (known before training) or the disk is full. The
             checkpoints before it are still there then.
+        EndOfRun: a signal asked for it (`mimseg.engine.signals`); the checkpoint is in place.
     """
 
-    def __init__(self, *args, max_keep_ckpts: int = 2, **kwargs) -> None:
+    def __init__(
+        self, *args, max_keep_ckpts: int = 2, save_minutes: float | None = 15, **kwargs
+    ) -> None:
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
+        if save_minutes is not None:
+            require_positive("CheckpointHook.save_minutes", save_minutes, "None for never")
+        self.save_minutes = save_minutes
+        self.stop, self._agreement = StopRequest(), Agreement()
+        self._saved_iter: int | None = None
 
     def before_train(self, runner) -> None:
         """Find the folder, see that it can be written, and clear what a killed run left."""
@@ -63,6 +81,53 @@ class CheckpointHook(MMEngineCheckpointHook):
         elif self.save_best:
             paths = self.best_ckpt_path_dict
             paths.update({key: self._rehome(path) for key, path in paths.items()})
+        self._saved_iter, self._saved_at = runner.iter, time.monotonic()
+        self.stop.install()
+
+    def after_train(self, runner) -> None:
+        """Give the signals back, and publish as mmengine does."""
+        self.stop.remove()
+        super().after_train(runner)
+
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
+        """Save by iterations, by the clock and on a signal; then stop where one came."""
+        super().after_train_iter(runner, *args, **kwargs)
+        due = self.save_minutes is not None and (
+            time.monotonic() - self._saved_at > 60 * self.save_minutes
+        )
+        stop, due = self._agreement.exchange(self.stop.name is not None, due)
+        # gradients that are still to be added to are not in a checkpoint's weights
+        if (stop or due) and self._is_local() and _between_steps(runner):
+            done = runner.iter + 1
+            if done != self._saved_iter:
+                self._save_interim(runner, done)
+            if stop:
+                self._stop(runner, done)
+
+    def before_validation(self, runner) -> None:
+        """Save what a failing validation, or a kill during one, would lose."""
+        if self._is_local() and runner.iter != self._saved_iter and _between_steps(runner):
+            self._save_interim(runner, runner.iter)
+
+    def after_val_iter(self, runner, *args, **kwargs) -> None:
+        """Stop on a signal during a validation, which is repeated when the run is resumed."""
+        # in a group, ranks may have different numbers of batches left
+        if self.stop.name and get_world_size() == 1 and runner.iter == self._saved_iter:
+            self._stop(runner, runner.iter)
+
+    def _stop(self, runner, done: int) -> None:
+        name = self.stop.name or "a signal to another process"
+        self.stop.remove()
+        if is_main_process():
+            record = dict(code=RESUMABLE, signal=name, step=done, steps=runner.max_iters)
+            write_json(Path(runner.work_dir) / STOPPED, record)
+        message = f"stopped after step {done} of {runner.max_iters} on {name}"
+        raise EndOfRun(f"{message}; the same command with --resume continues", RESUMABLE)
+
+    def _save_interim(self, runner, done: int) -> None:
+        """Save `step_<done>.pth`."""
+        meta = dict(iter=done, epoch=runner.epoch)
+        self._save_checkpoint_as(runner, INTERIM.format(done), meta, by_epoch=False)
 
     def _is_local(self) -> bool:
         return isinstance(self.file_backend, LocalBackend)
@@ -75,7 +140,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         if not self._is_local():
             super()._save_checkpoint_with_step(runner, step, meta)
             return
-        hub, previous = runner.message_hub, self.last_ckpt
+        hub = runner.message_hub
         name = self.filename_tmpl.format(step)
         ids = []
         if self.max_keep_ckpts > 0:
@@ -83,8 +148,20 @@ class CheckpointHook(MMEngineCheckpointHook):
             # removes them when it resumes.
             ids = [i for i in self.keep_ckpt_ids if i != step] + [step]
             hub.update_info("keep_ckpt_ids", ids)
+        self._save_checkpoint_as(runner, name, meta, self.by_epoch)
+        if self.max_keep_ckpts > 0:
+            outdated = ids[: -self.max_keep_ckpts]
+            self.keep_ckpt_ids = deque(ids[len(outdated) :], self.max_keep_ckpts)
+            hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
+            for old in outdated:
+                self._remove(self.filename_tmpl.format(old))
+
+    def _save_checkpoint_as(self, runner, name: str, meta: dict, by_epoch: bool) -> None:
+        """Write a checkpoint to resume from, then the pointer; then remove interim ones."""
+        hub, previous = runner.message_hub, self.last_ckpt
         self.last_ckpt = os.path.join(self.out_dir, name)
         hub.update_info("last_ckpt", self.last_ckpt)
+        done = meta["iter"]  # the runner completes the dict
         try:
             self._save_atomically(
                 runner,
@@ -92,7 +169,7 @@ class CheckpointHook(MMEngineCheckpointHook):
                 save_optimizer=self.save_optimizer,
                 save_param_scheduler=self.save_param_scheduler,
                 meta=meta,
-                by_epoch=self.by_epoch,
+                by_epoch=by_epoch,
                 **self.args,
             )
             if is_main_process():
@@ -102,12 +179,11 @@ class CheckpointHook(MMEngineCheckpointHook):
         except BaseException:
             self.last_ckpt = previous
             raise
-        if self.max_keep_ckpts > 0:
-            outdated = ids[: -self.max_keep_ckpts]
-            self.keep_ckpt_ids = deque(ids[len(outdated) :], self.max_keep_ckpts)
-            hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
-            for old in outdated:
-                self._remove(self.filename_tmpl.format(old))
+        self._saved_iter, self._saved_at = done, time.monotonic()
+        self._agreement.forget()
+        for path in Path(self.out_dir).glob(INTERIM.format("*")):
+            if path.name != name:
+                self._remove(path.name)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         if not self.save_best or not self._is_local():
@@ -115,7 +191,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         if "auto" in self.key_indicators:
             self._init_rule(self.rules, [next(iter(metrics))])
-        unit, time = ("epoch", runner.epoch) if self.by_epoch else ("iter", runner.iter)
+        unit, count = ("epoch", runner.epoch) if self.by_epoch else ("iter", runner.iter)
         hub, single = runner.message_hub, len(self.key_indicators) == 1
         meta = {"epoch": runner.epoch, "iter": runner.iter}
         saved, replaced = [], []
@@ -129,7 +205,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             best = hub.runtime_info.get(f"best_score{suffix}", self.init_value_map[rule])
             if metrics[key] is None or not self.is_better_than[key](metrics[key], best):
                 continue
-            name = f"best_{key}_{self.filename_tmpl.format(time)}".replace("/", "_")
+            name = f"best_{key}_{self.filename_tmpl.format(count)}".replace("/", "_")
             path = os.path.join(self.out_dir, name)
             replaced.append(self.best_ckpt_path if single else self.best_ckpt_path_dict[key])
             saved.append(path)
@@ -147,10 +223,10 @@ class CheckpointHook(MMEngineCheckpointHook):
                 meta=dict(meta),
                 by_epoch=False,
             )
-            runner.logger.info(f"best {key} {metrics[key]:0.4f} at {unit} {time}: saved {name}")
+            runner.logger.info(f"best {key} {metrics[key]:0.4f} at {unit} {count}: saved {name}")
         if saved and self.last_ckpt is not None:
             # the newest checkpoint must know of the best one, or a resumed run cannot replace it
-            self._save_checkpoint_with_step(runner, time, meta)
+            self._save_checkpoint_with_step(runner, count, {**meta, "validated": True})
         for path in replaced:
             if path and path not in saved:
                 self._remove(os.path.basename(path))
@@ -186,6 +262,12 @@ class CheckpointHook(MMEngineCheckpointHook):
                     path.unlink(missing_ok=True)
                 except OSError as error:
                     print_log(f"{path} could not be removed: {error}", "current", logging.WARNING)
+
+
+def _between_steps(runner) -> bool:
+    """Whether no gradients are accumulated that the optimizer has yet to use."""
+    should_update = getattr(runner.optim_wrapper, "should_update", None)
+    return should_update is None or should_update()
 
 
 def remove_leftovers(folder: Path) -> None:

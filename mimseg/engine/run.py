@@ -3,58 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_world_size, init_dist, is_distributed, is_main_process
+from mmengine.dist import (
+    broadcast_object_list,
+    get_world_size,
+    init_dist,
+    is_distributed,
+    is_main_process,
+)
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner
-from torch import nn
 
 from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
-from mimseg.checkpoints.loader import load_start, load_whole, weights_in
+from mimseg.checkpoints.loader import load_whole, weights_in
 from mimseg.engine.amp_optim_wrapper import fall_back
-from mimseg.engine.compile import check_compile, compile_networks
-from mimseg.engine.console import ConsoleHook, hush, plain_metrics, say
+from mimseg.engine.checkpoint_hook import STOPPED, CheckpointHook
+from mimseg.engine.console import ConsoleHook, plain_metrics, say
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
+from mimseg.engine.runner import Runner, bare, build_runner
 from mimseg.engine.scale_lr import LearningRate, scale_lr
 from mimseg.engine.summary import say_model, say_plan, say_result, say_test
-from mimseg.engine.unused import UntrainedHook, freeze_unused, report_unreduced
+from mimseg.engine.unused import UntrainedHook, report_unreduced
 from mimseg.errors import UserError, report_unknown_types
 from mimseg.files import write_json
-
-
-class _Runner(Runner):
-    """mmengine's, but that `load_from` is read as `start` says and loaded loudly.
-
-    mmengine's own way passes over what does not fit, and runs code that a file holds.
-    """
-
-    start: dict | None = None
-
-    def build_model(self, model: nn.Module | dict) -> nn.Module:
-        built = super().build_model(model)
-        self.unused = freeze_unused(_bare(built))  # before a wrapper waits for its gradients
-        return built
-
-    def build_logger(self, *args: object, **kwargs: object) -> MMLogger:
-        logger = super().build_logger(*args, **kwargs)
-        hush(logger)
-        return logger
-
-    def load_checkpoint(self, filename: str, *args: object, **kwargs: object) -> dict:
-        if self.start is None:  # on resuming: a file that find_resumable has looked into
-            return super().load_checkpoint(filename, *args, **kwargs)
-        checkpoint, self.start = self.start, None
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)  # an EMA hook's copy
-        load_start(_bare(self.model), checkpoint["state_dict"], filename, "load_from")
-        return checkpoint
 
 
 class _RunHook(Hook):
@@ -69,7 +44,7 @@ class _RunHook(Hook):
         check_floors(runner.param_schedulers or (), self.rate.factor)
 
     def before_train(self, runner: Runner) -> None:
-        bank = getattr(_bare(runner.model), "bank", None)
+        bank = getattr(bare(runner.model), "bank", None)
         if bank is None or not runner.cfg.get("resume"):
             return
         for name, teacher in bank.teachers.items():
@@ -111,18 +86,23 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
             return record
     start = time.monotonic()
     cfg.resume = False
-    if resume and (checkpoint := find_resumable(work_dir, trust)):
+    checkpoint = _newest(work_dir, trust) if resume else None
+    if checkpoint:
         cfg.resume, cfg.load_from = True, str(checkpoint)
-    elif cfg.get("load_from"):
+        _take_seed(cfg, checkpoint, trust)
+    elif resume:
+        say(f"{work_dir} has no checkpoint yet: the training starts from the beginning")
+    if not checkpoint and cfg.get("load_from"):
         cfg.load_from = resolve_checkpoint(cfg.load_from, "load_from")
     rate = scale_lr(cfg, get_world_size())
     if reason := fall_back(cfg):
         say(reason)
     runner = build_runner(cfg)
-    say_model(runner, _bare(runner.model))
+    runner.trust = trust
+    say_model(runner, bare(runner.model))
     if runner.unused:
         say(f"{'not trained':<15}{runner.unused}", runner.logger)
-    if (bank := getattr(_bare(runner.model), "bank", None)) is not None:
+    if (bank := getattr(bare(runner.model), "bank", None)) is not None:
         bank.require_sources()  # before the data set is read
     if cfg.get("load_from") and not cfg.resume:
         runner.start = _start(runner, trust)
@@ -131,7 +111,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     runner.register_hook(last)
     runner.register_hook(console)
     runner.register_hook(UntrainedHook())
-    check_views = getattr(_bare(runner.model), "check_views", None)
+    check_views = getattr(bare(runner.model), "check_views", None)
     if check_views is not None and (sizes := view_sizes(cfg)):
         check_views(sizes)
     with report_unknown_types():
@@ -145,8 +125,6 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
             )
         say_plan(runner, rate, cfg.resume)
         _train(runner, cfg)
-    if last.metrics is None and cfg.get("val_cfg") is not None:  # killed after the last checkpoint
-        last.metrics = runner.val()
     record = dict(
         config=cfg.filename,
         schedule=schedule,
@@ -185,8 +163,8 @@ def test(
     cfg.load_from, cfg.resume = None, False  # the Runner would load that over the checkpoint
     runner = build_runner(cfg)
     fix = "test a checkpoint that this config trained"
-    load_whole(_bare(runner.model), weights, str(path), "checkpoint", fix)
-    say_model(runner, _bare(runner.model))
+    load_whole(bare(runner.model), weights, str(path), "checkpoint", fix)
+    say_model(runner, bare(runner.model))
     say_test(runner, path)
     runner.register_hook(ConsoleHook())
     device = next(runner.model.parameters()).device.type
@@ -208,7 +186,7 @@ def test(
 def _start(runner: Runner, trust: bool) -> dict:
     """The weights that `load_from` names, as a checkpoint."""
     path = runner.cfg.load_from
-    if hasattr(_bare(runner.model), "bank"):
+    if hasattr(bare(runner.model), "bank"):
         expected = "nothing in a pretraining, which makes its own teachers"
         fix = "--init starts the student with a backbone, --resume continues a run"
         raise UserError("load_from", path, expected=expected, fix=fix)
@@ -218,6 +196,8 @@ def _start(runner: Runner, trust: bool) -> dict:
 
 def _train(runner: Runner, cfg: Config) -> None:
     """Run the training; one image a process is too few for a batch norm over a map of one pixel."""
+    if is_main_process():
+        (Path(cfg.work_dir) / STOPPED).unlink(missing_ok=True)
     try:
         with report_unreduced(runner.model):
             runner.train()
@@ -231,24 +211,25 @@ def _train(runner: Runner, cfg: Config) -> None:
             fix="a larger batch, or norms of another kind (norm_cfg=dict(type='GN', "
             "num_groups=32))",
         ) from error
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                hook.stop.remove()
 
 
-def build_runner(cfg: Config) -> _Runner:
-    """A Runner, with an unknown type reported as a UserError."""
-    # mmengine names a run by the second; two runs of one process in one second would share a scope
-    cfg.experiment_name = f"{Path(cfg.filename or 'run').stem}_{os.getpid()}_{time.monotonic_ns()}"
-    compiled = check_compile(cfg.pop("compile", None))  # mmengine would compile the whole step
-    with report_unknown_types():
-        runner = _Runner.from_cfg(cfg)
-    compile_networks(_bare(runner.model), compiled)
-    return runner
+def _newest(work_dir: Path, trust: bool) -> str | None:
+    """The checkpoint to resume from, as the first rank sees the folder."""
+    newest = [find_resumable(work_dir, trust) if is_main_process() else None]
+    broadcast_object_list(newest)
+    return newest[0]
 
 
-def _bare(model: nn.Module) -> nn.Module:
-    """The model itself, within the wrappers of distributed runs and test-time augmentation."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model
+def _take_seed(cfg: Config, checkpoint: str, trust: bool) -> None:
+    """Take a resumed run's seed, where the config leaves it to chance."""
+    randomness = cfg.setdefault("randomness", {})
+    if randomness.get("seed") is None:
+        meta = read_checkpoint(checkpoint, trust, mmap=True).get("meta") or {}
+        randomness["seed"] = meta.get("seed")
 
 
 def _last_checkpoint(work_dir: Path) -> str | None:

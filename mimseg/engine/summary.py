@@ -43,7 +43,7 @@ def say_plan(runner: Runner, rate: LearningRate, resumed: bool) -> None:
     Args:
         runner: its training data set is built.
         rate: the learning rate.
-        resumed: whether it continues from a checkpoint, whose learning rate stays.
+        resumed: whether it continues from a checkpoint.
     """
     cfg, loop = runner.cfg, runner.train_loop
     data = next(iter(config_datasets(cfg, ["train"])), None)
@@ -56,7 +56,7 @@ def say_plan(runner: Runner, rate: LearningRate, resumed: bool) -> None:
         steps = f"{_counted(loop.max_epochs, 'epoch')}, {steps}"
     _line(runner, "plan", steps)
     if resumed:
-        _line(runner, "resumed", f"from {cfg.load_from}, with its learning rate")
+        _line(runner, "resumes", f"from {cfg.load_from}")
     else:
         _line(runner, "learning rate", str(rate))
     workers = _counted(cfg.train_dataloader.get("num_workers", 0), "loader worker")

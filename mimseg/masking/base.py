@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, get_world_size
 from torch import Tensor, nn
 
 from mimseg.errors import require_at_least
@@ -14,9 +14,11 @@ from mimseg.randomness import mix
 class Masking(nn.Module):
     """Base of the mask generators; subclasses implement `draw`.
 
-    The random numbers come from a separate generator, seeded at each step with (seed, rank, step).
-    Seed and step are buffers: they are saved, so a resumed run draws the same masks as one that was
-    not interrupted. A CPU and a GPU draw differently from one seed.
+    The random numbers come from a separate generator, seeded at each step with (seed, step). Seed
+    and step are buffers: they are saved, so a resumed run draws the same masks as one that was not
+    interrupted. Each process draws the masks of all processes' images and takes those of its own,
+    so that an image's mask does not depend on how many processes there are. A CPU and a GPU draw
+    differently from one seed.
 
     Args:
         num_masks: M, masks per image.
@@ -72,10 +74,13 @@ class Masking(nn.Module):
         if self._host_step is None:
             self._host_step, self._host_seed = int(self.step), int(self.seed)
         generator = torch.Generator(device=device)
-        generator.manual_seed(mix(self._host_seed, get_rank(), self._host_step))
+        generator.manual_seed(mix(self._host_seed, 0, self._host_step))
         self._host_step += 1
         self.step.fill_(self._host_step)
-        return self.draw(batch * self.num_masks, grid, generator, teachers or {})
+        processes = get_world_size()
+        masks = self.draw(batch * processes * self.num_masks, grid, generator, teachers or {})
+        # samples go round the processes: see mimseg.data.order
+        return masks.view(batch, processes, self.num_masks, -1)[:, get_rank()].flatten(0, 1)
 
     def draw(
         self,

@@ -149,7 +149,7 @@ def test_a_distributed_run_needs_no_search_for_unused_parameters(tmp_path):
     try:
         two_steps(_Relations(freeze=True))
         with pytest.raises(
-            UserError, match=r"none came for backbone\.layers\.3\.attn\.proj\.weight"
+            UserError, match="none came for backbone.layers.3.attn.proj"
         ):
             two_steps(_Relations(freeze=False))
     finally:

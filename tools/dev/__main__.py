@@ -9,6 +9,7 @@ COMMANDS = {
     "method-run": "dev.methods.run",
     "cost": "dev.cost.main",
     "records": "dev.records",
+    "resume-grid": "dev.resume_grid",
 }
 
 if __name__ == "__main__":
