@@ -20,6 +20,7 @@ from mmengine.hooks import Hook
 from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
 from mimseg.checkpoints.loader import load_whole, weights_in
 from mimseg.engine.amp_optim_wrapper import fall_back
+from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.checkpoint_hook import STOPPED, CheckpointHook
 from mimseg.engine.console import ConsoleHook, plain_metrics, say
 from mimseg.engine.layer_decay import check_floors
@@ -28,7 +29,7 @@ from mimseg.engine.runner import Runner, bare, build_runner
 from mimseg.engine.scale_lr import LearningRate, scale_lr
 from mimseg.engine.summary import say_model, say_plan, say_result, say_test
 from mimseg.engine.unused import UntrainedHook, report_unreduced
-from mimseg.errors import UserError, report_unknown_types
+from mimseg.errors import UserError
 from mimseg.files import write_json
 
 
@@ -114,7 +115,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     check_views = getattr(bare(runner.model), "check_views", None)
     if check_views is not None and (sizes := view_sizes(cfg)):
         check_views(sizes)
-    with report_unknown_types():
+    with report_build_errors(cfg):
         if len(runner.train_loop.dataloader) == 0:
             most = max(1, len(runner.train_loop.dataloader.dataset) // get_world_size())
             raise UserError(
@@ -168,7 +169,7 @@ def test(
     say_test(runner, path)
     runner.register_hook(ConsoleHook())
     device = next(runner.model.parameters()).device.type
-    with report_unknown_types(), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
+    with report_build_errors(cfg), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
         metrics = runner.test()
     record = dict(
         config=cfg.filename,

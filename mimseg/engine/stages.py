@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.console import say
 from mimseg.engine.prepare import check_config, merge_options, view_sizes
 from mimseg.engine.run import join_group, train
@@ -120,7 +121,8 @@ def check_model(cfg: Config) -> nn.Module:
     """
     DefaultScope.get_instance(f"check {time.monotonic_ns()}", scope_name=cfg.default_scope)
     with torch.device("meta"), MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        model = registry.build(copy.deepcopy(cfg.model))
+        with report_build_errors(cfg):
+            model = registry.build(copy.deepcopy(cfg.model))
     if (bank := getattr(model, "bank", None)) is not None:
         bank.require_sources()
     if hasattr(model, "check_views") and (sizes := view_sizes(cfg)):

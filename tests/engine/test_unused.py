@@ -148,9 +148,7 @@ def test_a_distributed_run_needs_no_search_for_unused_parameters(tmp_path):
     torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
     try:
         two_steps(_Relations(freeze=True))
-        with pytest.raises(
-            UserError, match="none came for backbone.layers.3.attn.proj"
-        ):
+        with pytest.raises(UserError, match="none came for backbone.layers.3.attn.proj"):
             two_steps(_Relations(freeze=False))
     finally:
         torch.distributed.destroy_process_group()
