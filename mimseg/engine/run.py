@@ -22,6 +22,7 @@ from mimseg.checkpoints.loader import load_whole, weights_in
 from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.checkpoint_hook import STOPPED, CheckpointHook
+from mimseg.engine.closing import close
 from mimseg.engine.console import ConsoleHook, plain_metrics, say
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
@@ -136,6 +137,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     )
     if is_main_process():
         write_json(record_file, record)
+    close(runner)
     return record
 
 

@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mimseg.engine.build_errors import report_build_errors
+from mimseg.engine.closing import free_memory
 from mimseg.engine.console import say
 from mimseg.engine.prepare import check_config, merge_options, view_sizes
 from mimseg.engine.run import join_group, train
@@ -51,6 +52,7 @@ def train_stages(cfg: Config, resume: bool = False, trust: bool = False) -> dict
         say(f"stage {number + 1} of {len(stages)}: {name}")
         Path(stage.work_dir).mkdir(parents=True, exist_ok=True)
         record = train(stage, resume, trust)
+        free_memory()  # the next stage's model would stand beside this one's
     record = {**record, "checkpoint": f"{name}/{record['checkpoint']}"}
     if is_main_process():
         write_text(work_dir / "last_checkpoint", record["checkpoint"])
