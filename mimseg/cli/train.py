@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from tempfile import gettempdir
 
 from mimseg.cli.parsing import add_config_options, command_parser, read_options
 from mimseg.errors import UserError, exit_code
+from mimseg.files import report_unwritable
 
 STOPPED = "stopped; the same command with --resume continues"
+FIX = "free some space there; the same command with --resume continues from the last checkpoint"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--init", metavar="X", help="checkpoint or work dir whose weights the backbone starts with"
     )
     parser.add_argument(
+        "--skip-nonfinite",
+        type=int,
+        metavar="N",
+        help="skip up to N steps in a row whose loss or gradient is not finite, instead of ending "
+        "the run at the first (0)",
+    )
+    parser.add_argument(
         "--rehearse",
         action="store_true",
         help="try it in a minute on its own data: small, two steps, one validation; keeps nothing",
@@ -38,7 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         from mimseg.engine.console import set_up
-        from mimseg.engine.prepare import check_config, prepare_work_dir, use_amp, use_init
+        from mimseg.engine.prepare import (
+            check_config,
+            prepare_work_dir,
+            use_amp,
+            use_init,
+            use_skip,
+        )
         from mimseg.engine.run import leave_group, train
         from mimseg.engine.stages import train_stages
         from mimseg.engine.summary import say_end
@@ -50,18 +66,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             from mimseg.rehearse.run import run_rehearsal
 
             options = dict(init=args.init, amp=args.amp, trust=args.trust)
-            return run_rehearsal(cfg, args.config, args.work_dir, **options)
+            with report_unwritable("--work-dir", args.work_dir or gettempdir()):
+                return run_rehearsal(cfg, args.config, args.work_dir, **options)
         if args.amp:
             use_amp(cfg)
         if args.init:
             use_init(cfg, args.init, args.trust)
+        if args.skip_nonfinite is not None:
+            use_skip(cfg, args.skip_nonfinite)
         if args.print_config:
             cfg.pop("launcher")  # the command line's
             return print(cfg.pretty_text)
         prepare_work_dir(cfg, args.work_dir, args.config, args.resume)
         if not cfg.get("stages"):  # each stage's own config is checked otherwise
             check_config(cfg, ("train", "val"))
-        record = (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
+        with report_unwritable("--work-dir", cfg.work_dir, FIX):
+            record = (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
         say_end(cfg, record)
         leave_group()
 

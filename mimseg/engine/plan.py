@@ -27,7 +27,10 @@ _LENGTHS = ("max_epochs", "max_iters")
 _ENDS = ("end", "T_max", "total_steps")
 _SCHEDULE = ("param_scheduler", "train_cfg.max_epochs", "train_cfg.max_iters")
 _FIXED_OPTIMIZER = ("optim_wrapper.optimizer.type",)
-_SAID = ("custom_hooks", "optim_wrapper.clip_grad", "optim_wrapper.type", "optim_wrapper.dtype")
+_SAID = (
+    "custom_hooks",
+    *(f"optim_wrapper.{key}" for key in ("clip_grad", "type", "dtype", "skip_nonfinite")),
+)
 _MISSING = object()
 
 
@@ -84,6 +87,7 @@ def compare_plans(
     if not before:
         changes.said.append(f"{path} has no config that can be compared with this one")
         return changes
+    refused = []
     for section in _SECTIONS:
         if section not in before and section != "custom_hooks":  # code, or a config without it
             continue
@@ -91,10 +95,27 @@ def compare_plans(
         new = dict(_leaves(after.get(section, {}), section))
         for key in dict.fromkeys([*old, *new]):
             was, value = old.get(key, _MISSING), new.get(key, _MISSING)
-            if was != value:
-                _judge(key, was, value, path, changes)
+            if was != value and not _allow(key, was, value, changes):
+                refused.append((key, was, value))
+    _refuse(refused, path)
     _check_ends(before, after)
     return changes
+
+
+def _refuse(changes: list[tuple[str, Any, Any]], path: str) -> None:
+    """Raise UserError for the first of some changes that make another run; name the others."""
+    if not changes:
+        return
+    (key, was, value), *others = changes
+    names = ", ".join(name for name, *_ in others[:3]) + (", ..." if len(others) > 3 else "")
+    raise UserError(
+        key,
+        None if value is _MISSING else value,
+        expected=f"{_text(was)}, as in the run that {path} is of"
+        + (f" (other changes: {names})" if others else ""),
+        fix="keep it, or start another run from those weights: another --work-dir with --init "
+        "(the backbone) or load_from (all of it)",
+    )
 
 
 def _check_ends(before: Mapping, after: Mapping) -> None:
@@ -103,8 +124,11 @@ def _check_ends(before: Mapping, after: Mapping) -> None:
         was, now = (plan.get("train_cfg", {}).get(length) for plan in (before, after))
         if was is None or now is None or now <= was:
             continue
-        for key, value in _leaves(after.get("param_scheduler", []), "param_scheduler"):
-            if key.rpartition(".")[2] in _ENDS and value == was:
+        leaves = _leaves(after.get("param_scheduler", []), "param_scheduler")
+        ends = [(key, value) for key, value in leaves if key.rpartition(".")[2] in _ENDS]
+        last = max((value for _, value in ends if isinstance(value, int)), default=now)
+        for key, value in ends:
+            if value == last == was:
                 raise UserError(
                     key,
                     value,
@@ -114,26 +138,20 @@ def _check_ends(before: Mapping, after: Mapping) -> None:
                 )
 
 
-def _judge(key: str, was: Any, value: Any, path: str, changes: Changes) -> None:
-    """Note a change, or refuse it."""
+def _allow(key: str, was: Any, value: Any, changes: Changes) -> bool:
+    """Whether a setting may change; where it decides what is computed, it is noted."""
     if key in _FREE or _FREE_NAMES & set(key.split(".")):
-        return
+        return True
     if key == "randomness.seed" and None in (was, value):  # drawn, and taken from the checkpoint
-        return
+        return True
     schedule = key.startswith(_SCHEDULE)
     if key.startswith("optim_wrapper.optimizer.") and not key.startswith(_FIXED_OPTIMIZER):
         schedule = True
-    if schedule or key.startswith(_SAID) or _is_place(was, value):
-        changes.schedule |= schedule
-        changes.said.append(f"{key} was {_text(was)} and is {_text(value)}")
-        return
-    raise UserError(
-        key,
-        None if value is _MISSING else value,
-        expected=f"{_text(was)}, as in the run that {path} is of",
-        fix="keep it, or start another run from those weights: another --work-dir with --init "
-        "(the backbone) or load_from (all of it)",
-    )
+    if not (schedule or key.startswith(_SAID) or _is_place(was, value)):
+        return False
+    changes.schedule |= schedule
+    changes.said.append(f"{key} was {_text(was)} and is {_text(value)}")
+    return True
 
 
 def _compare_facts(then: Mapping | None, now: Mapping, path: str, changes: Changes) -> None:

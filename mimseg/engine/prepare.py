@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from mimseg.engine.compile import check_compile
 from mimseg.errors import UserError
 from mimseg.registry import option_names
 
+_LOGS = 1 << 20  # bytes: config, log and scalars of a short run
 # Keys that a config need not have for a user to set them.
 _KNOWN = {
     *inspect.signature(Runner.__init__).parameters,
@@ -108,10 +110,16 @@ def prepare_work_dir(cfg: Config, asked: str | None, config: str, resume: bool) 
     work_dir = Path(asked or cfg.get("work_dir") or Path("work_dirs") / Path(config).stem)
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=work_dir).close()
+        with tempfile.TemporaryFile(dir=work_dir) as probe:
+            probe.write(bytes(_LOGS))  # a full disk takes empty files
+            probe.flush()
+            os.fsync(probe.fileno())
     except OSError as error:
         raise UserError(
-            "--work-dir", str(work_dir), expected=f"a folder that can be written ({error})"
+            "--work-dir",
+            str(work_dir),
+            expected=f"a folder that can be written ({error.strerror or error})",
+            fix="free some space there, or name another folder",
         ) from error
     if not resume and next(work_dir.glob("**/*.pth"), None) is not None:
         raise UserError(
@@ -136,6 +144,19 @@ def use_amp(cfg: Config) -> None:
     for key in ("loss_scale", "dtype"):
         cfg.optim_wrapper.pop(key, None)
     cfg.optim_wrapper.type = "mimseg.AmpOptimWrapper"
+
+
+def use_skip(cfg: Config, steps: int) -> None:
+    """Let up to this many steps in a row be skipped where they are not finite.
+
+    Raises:
+        UserError: a wrapper of another kind than ours, which cannot skip.
+    """
+    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", "mimseg.OptimWrapper", "mimseg.AmpOptimWrapper"):
+        expected = "'OptimWrapper' or 'mimseg.AmpOptimWrapper' for --skip-nonfinite"
+        raise UserError("optim_wrapper.type", kind, expected=expected)
+    cfg.optim_wrapper.skip_nonfinite = steps
 
 
 def use_init(cfg: Config, checkpoint: str, trust: bool = False) -> None:

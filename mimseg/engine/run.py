@@ -17,13 +17,19 @@ from mmengine.dist import (
 )
 from mmengine.hooks import Hook
 
-from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.files import (
+    checkpoint_folder,
+    find_resumable,
+    read_checkpoint,
+    resolve_checkpoint,
+)
 from mimseg.checkpoints.loader import load_whole, weights_in
 from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.checkpoint_hook import STOPPED, CheckpointHook
 from mimseg.engine.closing import close
 from mimseg.engine.console import ConsoleHook, plain_metrics, say
+from mimseg.engine.finite import FiniteHook
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
 from mimseg.engine.runner import Runner, bare, build_runner
@@ -88,7 +94,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
             return record
     start = time.monotonic()
     cfg.resume = False
-    checkpoint = _newest(work_dir, trust) if resume else None
+    checkpoint = _newest(cfg, trust) if resume else None
     if checkpoint:
         cfg.resume, cfg.load_from = True, str(checkpoint)
         _take_seed(cfg, checkpoint, trust)
@@ -113,6 +119,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     runner.register_hook(last)
     runner.register_hook(console)
     runner.register_hook(UntrainedHook())
+    runner.register_hook(FiniteHook())
     check_views = getattr(bare(runner.model), "check_views", None)
     if check_views is not None and (sizes := view_sizes(cfg)):
         check_views(sizes)
@@ -220,10 +227,17 @@ def _train(runner: Runner, cfg: Config) -> None:
                 hook.stop.remove()
 
 
-def _newest(work_dir: Path, trust: bool) -> str | None:
+def _newest(cfg: Config, trust: bool) -> str | None:
     """The checkpoint to resume from, as the first rank sees the folder."""
-    newest = [find_resumable(work_dir, trust) if is_main_process() else None]
+    newest: list[str | UserError | None] = [None]
+    if is_main_process():
+        try:
+            newest = [find_resumable(cfg.work_dir, trust, checkpoint_folder(cfg))]
+        except UserError as error:  # which ends all ranks
+            newest = [error]
     broadcast_object_list(newest)
+    if isinstance(newest[0], UserError):
+        raise newest[0]
     return newest[0]
 
 

@@ -13,10 +13,11 @@ from tempfile import TemporaryDirectory
 from mmengine.config import Config
 
 from mimseg.checkpoints.loader import load_backbone
+from mimseg.engine.finite import CODE as DIVERGED
 from mimseg.engine.prepare import check_config, prepare_work_dir, use_amp, use_init
 from mimseg.engine.run import test, train
 from mimseg.engine.stages import stage_configs, train_stages
-from mimseg.errors import UserError
+from mimseg.errors import EndOfRun, UserError
 from mimseg.pipeline.scalars import last_entry, read_curve, scalar_files
 from mimseg.registry import MODELS
 from mimseg.rehearse.config import BATCH, rehearse
@@ -90,13 +91,17 @@ def _run(cfg: Config) -> Iterator[str]:
     small = rehearse(cfg)
     work_dir = Path(cfg.work_dir)
     with _phase("training"):
-        record = (train_stages if cfg.get("stages") else train)(copy.deepcopy(small))
+        try:
+            record = (train_stages if cfg.get("stages") else train)(copy.deepcopy(small))
+        except EndOfRun as end:
+            if end.code != DIVERGED:
+                raise
+            what = str(end).splitlines()[0]  # what to do next is about a work dir that is kept
+            raise UserError("loss", what, expected="a finite loss in every step") from end
     batch = small.train_dataloader.batch_size
     for name, paths in scalar_files(work_dir).items():
         steps = int(last_entry(paths).get("iter", 0))
         losses = [value for _, value in read_curve(paths, "loss")]
-        if len(losses) < max(1, steps):
-            raise UserError("loss", "NaN or infinity", expected="a finite loss in every step")
         before = f"{name}: " if name else ""
         yield f"{before}training: {steps} steps of {batch} images, loss {losses[-1]:.4g}"
     if small.optim_wrapper.get("type") != cfg.optim_wrapper.get("type"):

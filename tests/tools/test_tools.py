@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mimseg.checkpoints.checksum import write_checksum
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.cli.test import main as run_test
 from mimseg.cli.train import main as train_main
@@ -195,6 +196,7 @@ def test_a_work_dir_whose_checkpoint_holds_code(pretrained, scenes, tmp_path, ca
     assert train_main(argv) == 0
     state = read_checkpoint(path := tmp_path / "run/iter_3.pth")
     torch.save(state | {"args": Namespace(lr=1)}, path)
+    write_checksum(path)
     again = [SEG, "--work-dir", str(tmp_path / "new"), "--init", str(tmp_path / "run"), *options]
     resume = [*argv[:3], "--resume", *options, "train_cfg.max_iters=4"]
     for command in (again, resume):
