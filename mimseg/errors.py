@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -72,20 +71,6 @@ def require_positive(key: str, value: float, fix: str = "") -> None:
     """Raise UserError unless `value` is above 0."""
     if not value > 0:
         raise UserError(key, value, expected="a number above 0", fix=fix)
-
-
-@contextmanager
-def report_unknown_types() -> Iterator[None]:
-    """Within the block, report a type that no registry knows as a UserError."""
-    try:
-        yield
-    except KeyError as error:
-        if "is not in the" not in str(error):
-            raise
-        message = str(error.args[0]).split(". ")[0]
-        raise UserError(
-            "type", message, expected="a type that is registered", fix="check its scope and name"
-        ) from None
 
 
 def exit_code(run: Callable[[], int | None], stopped: str | None = None) -> int:

@@ -123,6 +123,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = LazyRegistry(
 METRICS = LazyRegistry("metric", root.METRICS, {})
 
 
+_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def find_parameter(kind: type | None, name: str) -> inspect.Parameter | None:
     """The constructor parameter of that name of a class or of the nearest parent that has one."""
     return next(_parameters(kind, name), None)
@@ -132,6 +135,21 @@ def find_default(kind: type | None, name: str, default: object = None) -> object
     """The nearest default of that parameter; `default` where there is none."""
     values = (parameter.default for parameter in _parameters(kind, name))
     return next((value for value in values if value is not inspect.Parameter.empty), default)
+
+
+def option_names(kind: object) -> list[str]:
+    """What a config can say to a class, or to a function: the arguments by name.
+
+    A class that hands on what it does not name takes its parent's as well.
+    """
+    inits = [vars(parent).get("__init__") for parent in getattr(kind, "__mro__", ())]
+    names: dict[str, None] = {}
+    for function in filter(None, inits or [kind]):
+        parameters = inspect.signature(function).parameters.values()
+        names |= dict.fromkeys(p.name for p in parameters if p.kind not in _ANY)
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return [name for name in names if name != "self"]
 
 
 def _parameters(kind: type | None, name: str) -> Iterator[inspect.Parameter]:

@@ -3,7 +3,6 @@
 # differs from the paper's divergence by the teacher's entropy, which has no gradient. The
 # projection to the teacher's width is our choice.
 _base_ = './tinymim_vit-base-p16_32xb128-amp-300e_in1k.py'
-del _base_.find_unused_parameters  # the whole backbone trains
 
 model = dict(
     backbone=dict(last_block_heads=None),

@@ -2,7 +2,6 @@
 # Numbers of the official code; 100 epochs as the paper's ablations (section 4.2). That CLS counts
 # is our choice.
 _base_ = './tinymim_vit-base-p16_32xb128-amp-300e_in1k.py'
-del _base_.find_unused_parameters  # the whole backbone trains
 
 model = dict(
     backbone=dict(last_block_heads=None),

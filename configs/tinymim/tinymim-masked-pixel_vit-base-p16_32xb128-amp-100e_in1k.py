@@ -3,7 +3,6 @@
 # (section 4.2). Mask tokens at 75 % random patches, MAE's target and decoder and equal weights are
 # our choice.
 _base_ = './tinymim_vit-base-p16_32xb128-amp-300e_in1k.py'
-del _base_.find_unused_parameters  # the whole backbone trains
 
 model = dict(
     _delete_=True, type='mimseg.MaskedImageModeling',

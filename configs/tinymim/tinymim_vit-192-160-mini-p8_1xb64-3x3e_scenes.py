@@ -36,7 +36,6 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', begin=1, end=3, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3)
-find_unused_parameters = True  # the last block's output and the final norm do not train
 # A student hands its relations on from its last block, with the 8 heads that it was trained with: the
 # official code's smaller teachers run that block with another count.
 stages = [

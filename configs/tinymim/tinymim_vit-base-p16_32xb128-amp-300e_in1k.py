@@ -38,5 +38,3 @@ param_scheduler = [
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
 auto_scale_lr = dict(base_batch_size=4096)
-# the last block's output and the final norm do not train: the loss reads its q, k and v alone
-find_unused_parameters = True

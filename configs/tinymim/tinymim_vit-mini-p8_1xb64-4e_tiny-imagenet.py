@@ -23,4 +23,3 @@ model = dict(
     positions='all',
     with_cls=True,
 )
-find_unused_parameters = True  # the last block's output and the final norm do not train

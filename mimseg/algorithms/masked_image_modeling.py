@@ -167,6 +167,10 @@ class MaskedImageModeling(BaseSelfSupervisor):
             for name, objective in self.objectives.items()
         }
 
+    def student_needs(self) -> Needs:
+        """What the objectives ask of the student."""
+        return reduce(or_, (objective.student_needs for objective in self.objectives.values()))
+
     def teacher_needs(self) -> dict[str, Needs]:
         """What objectives and the mask ask of each teacher."""
         needs = {name: Needs() for name in self.bank.teachers}
@@ -220,8 +224,7 @@ class MaskedImageModeling(BaseSelfSupervisor):
             grid = self.backbone.grid(images)
             mask = self.masking(images.shape[0], grid, images.device, teachers)
             num_masked = self.masking.num_masked(grid)
-        needs = reduce(or_, (o.student_needs for o in self.objectives.values()))
-        return self.backbone.encode(images, mask, needs, num_masked), teachers
+        return self.backbone.encode(images, mask, self.student_needs(), num_masked), teachers
 
     def extract_feat(self, inputs: Tensor | dict[str, Tensor]) -> tuple[Tensor, ...]:
         """The backbone's features of full images (B, 3, H, W) in [0, 1]."""

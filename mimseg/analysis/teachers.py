@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.prepare import check_types
 from mimseg.errors import UserError
 from mimseg.recipes.configs import find_config
@@ -120,7 +121,8 @@ def build_student(cfg: dict | None) -> nn.Module:
     if cfg is None:
         return NoStudent()
     check_types(cfg, "student")
-    student = MODELS.build(cfg)
+    with report_build_errors(cfg, "student"):
+        student = MODELS.build(cfg)
     student.init_weights()
     return student
 

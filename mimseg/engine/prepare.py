@@ -5,16 +5,21 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.registry import HOOKS, METRICS, Registry
 from mmengine.runner import Runner
 
 from mimseg.engine.amp_optim_wrapper import require_bf16
+from mimseg.engine.build_errors import near_name
 from mimseg.engine.compile import check_compile
 from mimseg.errors import UserError
+from mimseg.registry import option_names
 
 _LOGS = 1 << 20  # bytes: config, log and scalars of a short run
 # Keys that a config need not have for a user to set them.
@@ -25,16 +30,61 @@ _KNOWN = {
 
 
 def merge_options(cfg: Config, options: dict, flag: str = "--cfg-options") -> None:
-    """Merge dotted settings; a first part that nobody reads is a typo, not a new key."""
-    for key in options:
-        first = key.split(".")[0]
-        if first not in cfg and first not in _KNOWN:
-            near = difflib.get_close_matches(first, cfg.keys(), 1)
-            fix = f"did you mean {near[0]}?" if near else "see the config for its keys"
-            raise UserError(flag, key, expected="a key of the config", fix=fix)
+    """Merge dotted settings into a config.
+
+    Args:
+        cfg: is changed.
+        options: by dotted keys, with numbers for places in lists.
+        flag: names the settings in messages.
+
+    Raises:
+        UserError: a key whose first part nobody reads, which is nearly one that is there, or which
+            leads through something that has no parts.
+    """
+    for key, value in options.items():
+        _check_key(cfg.to_dict(), key, value, flag)
     if "data_root" in options:
         cfg.merge_from_dict(_moved(cfg.to_dict(), cfg.data_root, options["data_root"]))
     cfg.merge_from_dict(options)
+
+
+def _check_key(cfg: dict, key: str, value: object, flag: str) -> None:
+    """Raise UserError for a dotted key that is a typo; the type that reads it is asked later."""
+    node, parts = cfg, key.split(".")
+    for depth, part in enumerate(parts):
+        where, last = ".".join(parts[:depth]), depth == len(parts) - 1
+        if isinstance(node, list):
+            if last or not part.isdigit() or int(part) >= len(node):
+                expected = f"a part of one of the list's {len(node)} items, from {where}.0 on"
+                raise UserError(flag, key, expected=expected, fix=f"or set all of {where}")
+            node = node[int(part)]
+        elif not isinstance(node, dict):
+            expected = f"a key of a dict; {where} is {node!r}"
+            raise UserError(flag, key, expected=expected, fix=f"write {where} in a config file")
+        elif part in node:
+            node = node[part]
+        elif not depth and part not in _KNOWN:
+            near = near_name(part, cfg)
+            fix = f"did you mean {near}?" if near else "see the config for its keys"
+            raise UserError(flag, key, expected="a key of the config", fix=fix)
+        else:  # a new key, which a type may well take
+            typo = None if last and "type" in node else _misspelled(part, node)
+            if typo:
+                whole = ".".join([*parts[:depth], typo, *parts[depth + 1 :]])
+                expected = "a key of the config"
+                raise UserError(flag, key, expected=expected, fix=f"did you mean {whole}?")
+            return
+    if isinstance(value, dict) and not isinstance(node, dict) and not value.get("_delete_"):
+        expected = f"a plain value, as {node!r}; a dict takes its place with _delete_=True in it"
+        raise UserError(flag, key, expected=expected)
+
+
+def _misspelled(name: str, names: Iterable[str]) -> str | None:
+    """The name that this one is nearly, other than by a number: teacher1 and teacher2 are two."""
+    near = difflib.get_close_matches(name, [str(n) for n in names], 1, 0.8)
+    if not near or re.sub(r"\d", "", name) == re.sub(r"\d", "", near[0]):
+        return None
+    return near[0]
 
 
 def _moved(node: object, old: str, new: str, path: str = "") -> dict[str, str]:
@@ -164,15 +214,42 @@ def check_config(cfg: Config, splits: tuple[str, ...]) -> None:
         splits: of "train", "val" and "test", those whose data will be read.
 
     Raises:
-        UserError: an unknown `mimseg.` type, `compile` of anything but networks, or bad data.
+        UserError: an unknown `mimseg.` type, `compile` of anything but networks, a misspelled
+            option of a hook or a metric, or bad data.
     """
     from mimseg.data.checks.classes import check_classes
     from mimseg.data.checks.config import check_config_data
 
     check_compile(cfg.get("compile"))
     check_types(cfg.to_dict())
+    for key in ("default_hooks", "custom_hooks"):
+        _check_loose_options(cfg, key, HOOKS)
+    for split in splits:
+        _check_loose_options(cfg, f"{split}_evaluator", METRICS)
     check_config_data(cfg, splits)
     check_classes(cfg, splits)
+
+
+def _check_loose_options(cfg: Config, key: str, root: Registry) -> None:
+    """Raise UserError for an option that is nearly one of a hook's or a metric's.
+
+    Some drop what they do not know, or hand it on and fail when it is used: at the first save.
+    """
+    nodes = cfg.get(key) or {}
+    if isinstance(nodes, dict):
+        nodes = {key: nodes} if "type" in nodes else {f"{key}.{n}": v for n, v in nodes.items()}
+    else:
+        nodes = {f"{key}.{place}": node for place, node in enumerate(nodes)}
+    with root.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+        for path, node in nodes.items():
+            name = node.get("type") if isinstance(node, dict) else None
+            kind = registry.get(name) if isinstance(name, str) else None
+            names = option_names(kind) if kind else []
+            for option in [o for o in node if kind and o not in names and o != "type"]:
+                if near := near_name(option, names):
+                    fix = f"did you mean {near}?"
+                    expected = f"an option of {name}"
+                    raise UserError(f"{path}.{option}", node[option], expected=expected, fix=fix)
 
 
 def check_types(node: object, path: str = "") -> None:
@@ -195,12 +272,12 @@ def _check_type(key: str, value: str) -> None:
     names = sorted({name for table in tables for name in (*table.index, *table.module_dict)})
     name = value.removeprefix("mimseg.")
     if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
+        near = near_name(name, names)
         raise UserError(
             key,
             value,
             expected="a name that mimseg registers",
-            fix=f"did you mean mimseg.{near[0]}?" if near else "one of " + ", ".join(names),
+            fix=f"did you mean mimseg.{near}?" if near else "one of " + ", ".join(names),
         )
 
 

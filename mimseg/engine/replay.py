@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.written_config import written_config
 from mimseg.data.order import PlacedDataset, Sample
 from mimseg.engine.amp_optim_wrapper import AmpOptimWrapper, bf16_supported
+from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.console import hush
 from mimseg.engine.finite import DIVERGED, image_of, number
 from mimseg.engine.optim_wrapper import OptimWrapper
@@ -28,7 +29,7 @@ from mimseg.engine.prepare import merge_options
 from mimseg.engine.runner import Runner
 from mimseg.engine.stages import stage_configs
 from mimseg.engine.trace import Origin, Trace
-from mimseg.errors import UserError, report_unknown_types, require_choice
+from mimseg.errors import UserError, require_choice
 from mimseg.masking.base import Masking
 from mimseg.randomness import seed_all
 from mimseg.recipes.configs import config as read_config
@@ -128,7 +129,7 @@ def replay(
     precision = _precision(precision or record["precision"])
     cfg = _written(checkpoint, path, trust) if config is None else _named(config, path)
     merge_options(cfg, options or {})
-    with _registered_types() if config is None else report_unknown_types():
+    with _registered_types() if config is None else nullcontext(), report_build_errors(cfg):
         model = _build_model(cfg).to(get_device())
         loader = Runner.build_dataloader({**cfg.train_dataloader, "num_workers": 0})
     weights = _weights(checkpoint)
@@ -202,8 +203,7 @@ def _registered_types() -> Iterator[None]:
     imports = getattr(module, name)
     setattr(module, name, lambda _: None)
     try:
-        with report_unknown_types():
-            yield
+        yield
     finally:
         setattr(module, name, imports)
 

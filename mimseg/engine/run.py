@@ -25,7 +25,9 @@ from mimseg.checkpoints.files import (
 )
 from mimseg.checkpoints.loader import load_whole, weights_in
 from mimseg.engine.amp_optim_wrapper import fall_back
+from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.checkpoint_hook import STOPPED, CheckpointHook
+from mimseg.engine.closing import close
 from mimseg.engine.console import ConsoleHook, plain_metrics, say
 from mimseg.engine.finite import FiniteHook
 from mimseg.engine.layer_decay import check_floors
@@ -33,7 +35,8 @@ from mimseg.engine.prepare import use_tta, view_sizes
 from mimseg.engine.runner import Runner, bare, build_runner
 from mimseg.engine.scale_lr import LearningRate, scale_lr
 from mimseg.engine.summary import say_model, say_plan, say_result, say_test
-from mimseg.errors import UserError, report_unknown_types
+from mimseg.engine.unused import UntrainedHook, report_unreduced
+from mimseg.errors import UserError
 from mimseg.files import write_json
 
 
@@ -105,6 +108,8 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     runner = build_runner(cfg)
     runner.trust = trust
     say_model(runner, bare(runner.model))
+    if runner.unused:
+        say(f"{'not trained':<15}{runner.unused}", runner.logger)
     if (bank := getattr(bare(runner.model), "bank", None)) is not None:
         bank.require_sources()  # before the data set is read
     if cfg.get("load_from") and not cfg.resume:
@@ -113,11 +118,12 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     last, console = _RunHook(rate), ConsoleHook(batch)
     runner.register_hook(last)
     runner.register_hook(console)
+    runner.register_hook(UntrainedHook())
     runner.register_hook(FiniteHook())
     check_views = getattr(bare(runner.model), "check_views", None)
     if check_views is not None and (sizes := view_sizes(cfg)):
         check_views(sizes)
-    with report_unknown_types():
+    with report_build_errors(cfg):
         if len(runner.train_loop.dataloader) == 0:
             most = max(1, len(runner.train_loop.dataloader.dataset) // get_world_size())
             raise UserError(
@@ -138,6 +144,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     )
     if is_main_process():
         write_json(record_file, record)
+    close(runner)
     return record
 
 
@@ -171,7 +178,7 @@ def test(
     say_test(runner, path)
     runner.register_hook(ConsoleHook())
     device = next(runner.model.parameters()).device.type
-    with report_unknown_types(), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
+    with report_build_errors(cfg), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
         metrics = runner.test()
     record = dict(
         config=cfg.filename,
@@ -202,7 +209,8 @@ def _train(runner: Runner, cfg: Config) -> None:
     if is_main_process():
         (Path(cfg.work_dir) / STOPPED).unlink(missing_ok=True)
     try:
-        runner.train()
+        with report_unreduced(runner.model):
+            runner.train()
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.loader import load_start
+from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.compile import check_compile, compile_networks
 from mimseg.engine.console import hush, say
 from mimseg.engine.loops import EpochLoop, IterLoop
@@ -27,7 +28,7 @@ from mimseg.engine.optim_wrapper import with_our_wrapper
 from mimseg.engine.resume import StateHook, restore
 from mimseg.engine.scale_lr import short
 from mimseg.engine.signals import shield_worker
-from mimseg.errors import report_unknown_types
+from mimseg.engine.unused import freeze_unused
 
 _LOOPS = {"EpochBasedTrainLoop": EpochLoop, "IterBasedTrainLoop": IterLoop}
 
@@ -45,15 +46,21 @@ class Runner(MMEngineRunner):
             draw alike (`randomness.diff_rank_seed=False`).
         start: the weights that `load_from` names, as a checkpoint; None on resuming.
         trust: run code in the checkpoint that is resumed.
+        unused: what of the backbone does not train, in words; None where all does.
     """
 
     start: dict | None = None
     trust: bool = False
 
-    def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, **options: Any):
+    def set_randomness(self, seed: int | None = None, diff_rank_seed: bool = False, **options: Any):
         self.base_seed = sync_random_seed() if seed is None else seed
         self.rank_seed = get_rank() if diff_rank_seed else 0
         super().set_randomness(self.base_seed, diff_rank_seed, **options)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        built = super().build_model(model)
+        self.unused = freeze_unused(bare(built))  # before a wrapper waits for its gradients
+        return built
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """As mmengine's; its plain wrapper is replaced by ours."""
@@ -120,11 +127,11 @@ class Runner(MMEngineRunner):
 
 
 def build_runner(cfg: Config) -> Runner:
-    """A Runner, with an unknown type reported as a UserError."""
+    """A Runner; what cannot be built from its config is reported as a UserError."""
     # mmengine names a run by the second; two runs of one process in one second would share a scope
     cfg.experiment_name = f"{Path(cfg.filename or 'run').stem}_{os.getpid()}_{time.monotonic_ns()}"
     compiled = check_compile(cfg.pop("compile", None))  # mmengine would compile the whole step
-    with report_unknown_types():
+    with report_build_errors(cfg):
         runner = Runner.from_cfg(cfg)
     runner.register_hook(StateHook())
     compile_networks(bare(runner.model), compiled)

@@ -13,6 +13,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mimseg.checkpoints.files import checkpoint_folder
+from mimseg.engine.build_errors import report_build_errors
+from mimseg.engine.closing import free_memory
 from mimseg.engine.console import say
 from mimseg.engine.prepare import check_config, merge_options, view_sizes
 from mimseg.engine.run import join_group, train
@@ -51,6 +53,7 @@ def train_stages(cfg: Config, resume: bool = False, trust: bool = False) -> dict
         say(f"stage {number + 1} of {len(stages)}: {name}")
         Path(stage.work_dir).mkdir(parents=True, exist_ok=True)
         record = train(stage, resume, trust)
+        free_memory()  # the next stage's model would stand beside this one's
     record = {**record, "checkpoint": f"{name}/{record['checkpoint']}"}
     if is_main_process():
         write_text(work_dir / "last_checkpoint", record["checkpoint"])
@@ -120,7 +123,8 @@ def check_model(cfg: Config) -> nn.Module:
     """
     DefaultScope.get_instance(f"check {time.monotonic_ns()}", scope_name=cfg.default_scope)
     with torch.device("meta"), MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        model = registry.build(copy.deepcopy(cfg.model))
+        with report_build_errors(cfg):
+            model = registry.build(copy.deepcopy(cfg.model))
     if (bank := getattr(model, "bank", None)) is not None:
         bank.require_sources()
     if hasattr(model, "check_views") and (sizes := view_sizes(cfg)):

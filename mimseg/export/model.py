@@ -17,8 +17,9 @@ from mimseg import __version__
 from mimseg.checkpoints.files import read_checkpoint, resolve_checkpoint
 from mimseg.checkpoints.loader import load_backbone, load_whole, weights_in
 from mimseg.checkpoints.names import shorten
+from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.prepare import check_types
-from mimseg.errors import UserError, report_unknown_types
+from mimseg.errors import UserError
 from mimseg.export.parts import PARTS, choose_part
 from mimseg.export.preprocessing import Preprocessing
 from mimseg.registry import MODELS
@@ -76,7 +77,7 @@ class ExportedModel:
                 backbone_type = _get(registry, backbone, "model.backbone")
                 if "out_type" in inspect.signature(backbone_type).parameters:
                     backbone.out_type = "featmap"
-            with report_unknown_types():
+            with report_build_errors(cfg):
                 model = registry.build(backbone if what == "features" else cfg.model)
         path = resolve_checkpoint(checkpoint, _KEY)
         facts = dict(what=what, config=Path(cfg.filename or "").name, checkpoint=Path(path).name)

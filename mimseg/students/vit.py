@@ -26,6 +26,7 @@ from mimseg.layers.window import report_padding
 from mimseg.outputs import QKV, Needs, StudentOutput
 from mimseg.registry import MODELS
 from mimseg.students.features import features_of
+from mimseg.students.needed import last_block
 from mimseg.students.options import arch_settings, block_windows, check_options, drop_path_rates
 from mimseg.students.weights import draw_weights, load_pretrained, resize_tables
 
@@ -338,9 +339,7 @@ class ViT(BaseModule):
         self._report_padding(grid)
         layers, tapped = self._names(needs.layers), self._names(needs.qkv)
         taps, qkv = dict.fromkeys(layers.get(-1, ()), x), {}
-        last = self.num_layers - 1
-        if not needs.tokens:
-            last = max([-1, *layers, *tapped])
+        last, whole = last_block(self, needs)
         shared = visible_bias(shared, visible, self.cls_token is not None)
 
         def run(block: TransformerBlock, x: Tensor) -> Tensor:
@@ -348,7 +347,7 @@ class ViT(BaseModule):
             return block(x, self._bias_in(block, grid, shared, visible), grid)
 
         for index, block in enumerate(self.layers[: last + 1]):
-            if index == last and index in tapped and not needs.tokens and index not in layers:
+            if index == last and not whole:
                 qkv |= dict.fromkeys(tapped[index], block.query_key_value(x))
                 break
             if index in tapped:

@@ -1,4 +1,4 @@
-"""Asks whether a teacher's weights can be downloaded, in seconds."""
+"""Downloads a teacher's weights once per machine, and asks beforehand whether it can."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
 from huggingface_hub import constants
+from torch import distributed
 
+from mimseg.errors import UserError
 from mimseg.teachers.weights import no_download
 
 WAIT, STALL = 5.0, 30.0  # seconds
+_LONGEST = timedelta(hours=6)
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
@@ -43,14 +47,59 @@ def downloading(weights: str, place: str) -> Iterator[None]:
     Where the Hugging Face hub does not answer, its library takes what is cached; by itself it asks
     again and again, for a minute or several. Other downloads may be silent for `STALL` seconds.
 
+    All processes of a distributed run come here together, whether or not they have the file. The
+    first of each machine runs the block alone, and the others find in the cache what it fetched.
+
     Args:
         weights: the teacher's option, for the message.
         place: an address, or a repository on the Hugging Face hub.
 
     Raises:
-        UserError: the block failed.
+        UserError: the block failed, in this process or in another.
     """
-    reason = unreachable(place)
+    with _first_of_machine(), _giving_up(weights, place):
+        yield
+
+
+@contextmanager
+def _first_of_machine() -> Iterator[None]:
+    if not (distributed.is_available() and distributed.is_initialized()):
+        yield
+        return
+    # of its own: the others' wait is as long as the download, for which a group on GPUs times out
+    group = distributed.new_group(backend="gloo", timeout=_LONGEST)
+    try:
+        names = _exchange(socket.gethostname(), group)
+        first = names.index(socket.gethostname()) == distributed.get_rank()
+        if not first:
+            _agree(None, group)
+        error = None
+        try:
+            yield
+        except UserError as raised:
+            error = raised
+        for _ in range(1 + first):
+            _agree(error, group)
+    finally:
+        distributed.destroy_process_group(group)
+
+
+def _agree(error: UserError | None, group: distributed.ProcessGroup) -> None:
+    """Raise in all processes what one of them raised, this one's own first."""
+    errors = [e for e in [error, *_exchange(error, group)] if e is not None]
+    if errors:
+        raise errors[0]
+
+
+def _exchange(value: object, group: distributed.ProcessGroup) -> list:
+    values: list = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value, group)
+    return values
+
+
+@contextmanager
+def _giving_up(weights: str, place: str) -> Iterator[None]:
+    reason = None if "://" in place and is_cached(place) else unreachable(place)
     offline, timeout = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
     constants.HF_HUB_OFFLINE = offline or ("://" not in place and reason is not None)
     socket.setdefaulttimeout(STALL)

@@ -209,8 +209,8 @@ class TokenizerTeacher(Teacher):
 def _fetch(address: str) -> str:
     """A file from the network, kept in torch's cache."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with downloading(address, address):
+    with downloading(address, address):
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(address, str(path), progress=False)
     return str(path)

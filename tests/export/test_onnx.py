@@ -237,7 +237,10 @@ def test_bad_input(case, tmp_path, capsys):
         ([config, run, out, "--what", "segmentor"], "'classifier' or 'features' of a Image"),
         ([config, run, out, "--size", "0", "32"], "--size"),
         ([config, run, out, "--cfg-options", "model.backbone.type=mimseg.Vit"], "mimseg.ViT"),
-        ([config, run, out, "--cfg-options", "model.head.type=LinearHead"], "LinearHead is not in"),
+        (
+            [config, run, out, "--cfg-options", "model.head.type=LinearHead"],
+            "did you mean mimseg.LinearHead?",
+        ),
         ([config, run, out, "--cfg-options", "model.backbone.patch_size=4"], "patch_embed"),
         ([str(detector), run, out], "--what features exports its backbone"),
         ([str(detector), run, out, "--what", "segmentor"], "'features' of a MaskRCNN"),
