@@ -202,7 +202,7 @@ def test_the_loss_of_another_wrapper_ends_a_run_too(blank, tmp_path):
     [
         (
             lambda cfg, at: cfg.replace("'mimseg.PixelTeacher'", f"'os.mkdir', path='{at}'"),
-            "is not in the",
+            "a type that is registered",
         ),
         (lambda cfg, at: cfg.replace("data_root=", "ann_file='a.pkl', data_root="), "no pickled"),
         (lambda cfg, at: f"open({str(at)!r}, 'w')\n{cfg}", None),
