@@ -51,7 +51,7 @@ class _Steps:
         """Validate, where a validation is due after the present iteration."""
         if self.runner.val_loop is not None and self._is_due():
             self.runner.call_hook("before_validation")
-            # plain batch norms keep statistics by rank; what is saved, and validated, are the first's
+            # batch norms keep statistics by rank: all validate with those that the first one saves
             for buffer in self.runner.model.buffers() if get_world_size() > 1 else ():
                 broadcast(buffer)
             self._seed()

@@ -23,6 +23,8 @@ _SECTIONS = (
     *("model", "optim_wrapper", "param_scheduler", "train_cfg", "train_dataloader"),
     *("randomness", "custom_hooks"),
 )
+_LENGTHS = ("max_epochs", "max_iters")
+_ENDS = ("end", "T_max", "total_steps")
 _SCHEDULE = ("param_scheduler", "train_cfg.max_epochs", "train_cfg.max_iters")
 _FIXED_OPTIMIZER = ("optim_wrapper.optimizer.type",)
 _SAID = ("custom_hooks", "optim_wrapper.clip_grad", "optim_wrapper.type", "optim_wrapper.dtype")
@@ -79,23 +81,44 @@ def compare_plans(
     changes = Changes()
     _compare_facts(then, now, path, changes)
     before, after = parse_config(text), parse_config(present.pretty_text)
+    if not before:
+        changes.said.append(f"{path} has no config that can be compared with this one")
+        return changes
     for section in _SECTIONS:
-        if section not in before:  # code, or a config without it
+        if section not in before and section != "custom_hooks":  # code, or a config without it
             continue
-        old = dict(_leaves(before[section], section))
+        old = dict(_leaves(before.get(section, {}), section))
         new = dict(_leaves(after.get(section, {}), section))
         for key in dict.fromkeys([*old, *new]):
             was, value = old.get(key, _MISSING), new.get(key, _MISSING)
             if was != value:
                 _judge(key, was, value, path, changes)
+    _check_ends(before, after)
     return changes
+
+
+def _check_ends(before: Mapping, after: Mapping) -> None:
+    """Raise UserError where a run gets longer and a schedule that ended with it does not."""
+    for length in _LENGTHS:
+        was, now = (plan.get("train_cfg", {}).get(length) for plan in (before, after))
+        if was is None or now is None or now <= was:
+            continue
+        for key, value in _leaves(after.get("param_scheduler", []), "param_scheduler"):
+            if key.rpartition(".")[2] in _ENDS and value == was:
+                raise UserError(
+                    key,
+                    value,
+                    expected=f"{now}, the run's new end (train_cfg.{length}); it was {was} before",
+                    fix=f"{key}={now}, or the steps after {was} would have the rate that it ended "
+                    "with",
+                )
 
 
 def _judge(key: str, was: Any, value: Any, path: str, changes: Changes) -> None:
     """Note a change, or refuse it."""
     if key in _FREE or _FREE_NAMES & set(key.split(".")):
         return
-    if key == "randomness.seed" and value is None:  # the checkpoint's is taken
+    if key == "randomness.seed" and None in (was, value):  # drawn, and taken from the checkpoint
         return
     schedule = key.startswith(_SCHEDULE)
     if key.startswith("optim_wrapper.optimizer.") and not key.startswith(_FIXED_OPTIMIZER):
@@ -135,7 +158,7 @@ def _compare_facts(then: Mapping | None, now: Mapping, path: str, changes: Chang
                 fix="train on the same data, or start another run with --init or load_from",
             )
     if now["processes"] != then["processes"]:
-        changes.said.append(f"{then['processes']} processes before, {now['processes']} now")
+        changes.said.append(f"processes were {then['processes']} and are {now['processes']}")
 
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -193,6 +193,14 @@ def _restore_optimizer(runner: Runner, checkpoint: Mapping, changed: bool, itera
         for group, values in zip(optimizer.param_groups, groups, strict=True):
             group.update(values)
     _step_schedules(runner, iteration)
+    rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    if iteration < runner.max_iters and not any(rates):
+        raise UserError(
+            "param_scheduler",
+            f"a rate of 0 at step {iteration}",
+            expected=f"a schedule for the steps up to {runner.max_iters}",
+            fix="let the last schedule's end be the run's (param_scheduler.N.end)",
+        )
 
 
 def _step_schedules(runner: Runner, iteration: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mimseg.engine.console import hush, say
 from mimseg.engine.loops import EpochLoop, IterLoop
 from mimseg.engine.resume import StateHook, restore
 from mimseg.engine.scale_lr import short
+from mimseg.engine.signals import shield_worker
 from mimseg.errors import report_unknown_types
 
 _LOOPS = {"EpochBasedTrainLoop": EpochLoop, "IterBasedTrainLoop": IterLoop}
@@ -70,12 +72,18 @@ class Runner(MMEngineRunner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False):
-        """As mmengine's; settings that need loader processes are dropped where there are none."""
+        """As mmengine's, with loader processes that outlive a signal to their group.
+
+        Settings that need loader processes are dropped where there are none.
+        """
         if not isinstance(dataloader, DataLoader) and not dataloader.get("num_workers"):
             dataloader = dict(dataloader)
             for key in ("persistent_workers", "prefetch_factor"):
                 dataloader.pop(key, None)
-        return MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader = MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if loader is not dataloader:
+            loader.worker_init_fn = partial(shield_worker, loader.worker_init_fn)
+        return loader
 
     def load_checkpoint(self, filename: str, *args: object, **kwargs: object) -> dict:
         """The checkpoint of `load_from`, loaded into the model; see `resume` for another."""

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -63,6 +64,27 @@ class StopRequest:
             raise KeyboardInterrupt
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+
+def shield_worker(init: Callable[[int], None] | None, worker: int) -> None:
+    """Start a loader process that leaves signals to the training, which needs it for its last step.
+
+    Terminals, schedulers and `kill -- -PGID` signal the whole group. A second SIGTERM ends it: its
+    parent sends one when it is done with it.
+
+    Args:
+        init: the loader's own function for the start of a process.
+        worker: the process's number.
+    """
+    for name in SIGNALS:
+        if number := getattr(signal, name, None):
+            signal.signal(number, _default_next if name == "SIGTERM" else signal.SIG_IGN)
+    if init is not None:
+        init(worker)
+
+
+def _default_next(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
 
 
 class Agreement:

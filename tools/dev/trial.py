@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -106,11 +107,13 @@ class Interrupt:
         stage: its folder; "" without stages.
         step: after which step, before a checkpoint of that step is saved.
         signal: SIGKILL to every process, another one to the last alone.
+        group: whether loader processes get it as well.
     """
 
     stage: str
     step: int
     signal: signal.Signals
+    group: bool = False
 
 
 def make_data(folder: Path) -> Path:
@@ -247,6 +250,7 @@ def fork(processes: int, work: Callable[[], int], log: Path) -> Launch:
                 file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
                 os.dup2(file, 1)
                 os.dup2(file, 2)
+                sys.stdout = sys.stderr = open(1, "w", buffering=1)  # pytest has others
                 code = work()
             except BaseException:
                 traceback.print_exc()
@@ -316,6 +320,9 @@ def _arm(interrupt: Interrupt, processes: int) -> None:
         last = int(os.environ["RANK"]) == processes - 1
         if (place, runner.iter + 1) == (interrupt.stage, interrupt.step):
             if interrupt.signal is signal.SIGKILL or last:
+                if interrupt.group:
+                    for child in multiprocessing.active_children():
+                        os.kill(child.pid, interrupt.signal)
                 os.kill(os.getpid(), interrupt.signal)
         after(hook, runner, *args, **kwargs)
 
