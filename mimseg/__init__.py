@@ -11,13 +11,14 @@ from mimseg.compat import install as _install_compat
 if TYPE_CHECKING:
     from mimseg.algorithms.masked_image_modeling import MaskedImageModeling as MaskedImageModeling
     from mimseg.checkpoints.backbone import load as load
+    from mimseg.checkpoints.trusted import trust as trust
     from mimseg.errors import UserError as UserError
     from mimseg.recipes.configs import config as config
     from mimseg.recipes.methods import methods as methods
     from mimseg.students.vit import ViT as ViT
 
 __version__ = "0.2.0"
-__all__ = ["MaskedImageModeling", "UserError", "ViT", "config", "load", "methods"]
+__all__ = ["MaskedImageModeling", "UserError", "ViT", "config", "load", "methods", "trust"]
 
 _MODULES = {
     "MaskedImageModeling": "mimseg.algorithms.masked_image_modeling",
@@ -26,6 +27,7 @@ _MODULES = {
     "config": "mimseg.recipes.configs",
     "load": "mimseg.checkpoints.backbone",
     "methods": "mimseg.recipes.methods",
+    "trust": "mimseg.checkpoints.trusted",
 }
 
 _install_compat()

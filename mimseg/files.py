@@ -2,15 +2,68 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mimseg.errors import UserError
+from mimseg.errors import EndOfRun, UserError
+
+# the disk is full, its quota or the largest file is reached, it is read-only, the folder is closed
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def report_unwritable(key: str, path: str | Path, fix: str = "") -> Iterator[None]:
+    """Within the block, report that nothing can be written below `path` as a UserError.
+
+    Args:
+        key: the flag or config key that names `path`.
+        path: a file or folder that the block writes.
+        fix: what to do, where there is more to say than the usual.
+
+    Raises:
+        UserError: no space, or no right to write. Other errors pass, and so do those of files
+            elsewhere.
+    """
+    try:
+        yield
+    except (EndOfRun, UserError):
+        raise
+    except Exception as error:
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        cause = _system_error(error)
+        if cause is None or not _is_below(cause.filename, folder):
+            raise
+        where = f"; {cause.filename}" if cause.filename else ""
+        raise UserError(
+            key,
+            str(path),
+            expected=f"a place that can be written ({cause.strerror}{where})",
+            fix=fix or "free some space there, or name another place",
+        ) from error
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The system's refusal to write behind an error; torch and safetensors raise their own."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if match := re.search(r"\(os error (\d+)\)", str(error)):
+            number = int(match.group(1))
+        if number in _UNWRITABLE:
+            return error if isinstance(error, OSError) else OSError(number, os.strerror(number))
+        error = error.__cause__ if error.__suppress_context__ else error.__context__
+    return None
+
+
+def _is_below(name: object, folder: Path) -> bool:
+    """Whether a file is in a folder; one without a name counts."""
+    return name is None or Path(str(name)).absolute().is_relative_to(folder.absolute())
 
 
 @contextmanager
@@ -30,17 +83,18 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.is_file():
-            _flush(temporary)
+            flush(temporary)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):  # the disk may be read-only by now; the first error counts
             shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
         raise
     with suppress(OSError):  # some network disks cannot flush a folder
-        _flush(path.parent)
+        flush(path.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have what was written to a file, or the names in a folder, put on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -20,6 +20,7 @@ FLOORS = (
     ("data.checks",),
     (
         "checkpoints",
+        "compat.guarded_reader",
         "dense",
         "heads",
         "losses",

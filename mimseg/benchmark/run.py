@@ -13,6 +13,7 @@ from mimseg.benchmark.plan import Plan
 from mimseg.benchmark.report import write_partial, write_report
 from mimseg.benchmark.results import test_rows, write_record
 from mimseg.errors import UserError
+from mimseg.files import report_unwritable
 from mimseg.pipeline.lock import WorkDirLock
 from mimseg.pipeline.pipeline import Pipeline
 from mimseg.pipeline.places import Places
@@ -64,7 +65,7 @@ def run_benchmark(args: argparse.Namespace, checkout: Path | None) -> int:
         note += f", about {duration(pipeline.eta())} left." if pipeline.running else "."
         write_partial(plan, facts, pipeline.prints, pipeline.running, note)
 
-    with WorkDirLock(work_dir) as lock:
+    with WorkDirLock(work_dir) as lock, report_unwritable("--work-dir", work_dir):
         print(f"{plan.name}: {len(plan.steps)} steps, {config['workers']} at once", flush=True)
         print(f"report: {work_dir / 'report.html'} (it grows with every step)", flush=True)
         pipeline = Pipeline(

@@ -8,6 +8,7 @@ from typing import Any
 from mimseg.errors import UserError
 from mimseg.files import read_json
 from mimseg.recipes.configs import config as read_config
+from mimseg.recipes.configs import import_custom_modules
 
 
 def read_run_config(path: Path, options: dict[str, Any]) -> Any:
@@ -27,9 +28,14 @@ def read_run_config(path: Path, options: dict[str, Any]) -> Any:
 def load_run(folder: Path) -> tuple[Any, Path]:
     """The config that a finished run was trained with, and its checkpoint.
 
+    The config is in the work dir, which may be somebody else's: its text is parsed, not executed.
+
     Raises:
         UserError: the run is not finished or its config is gone.
     """
+    from mmengine.config import Config
+
+    from mimseg.checkpoints.written_config import parse_config
 
     done = read_json(folder / "done.json")
     if not isinstance(done, dict) or not done.get("checkpoint"):
@@ -40,7 +46,13 @@ def load_run(folder: Path) -> tuple[Any, Path]:
     configs = sorted(checkpoint.parent.glob("*.py"), key=lambda path: path.stat().st_mtime)
     if not configs:
         raise UserError("--run", str(folder), expected=f"a config in {checkpoint.parent}")
-    return _enter_scope(read_config(configs[-1])), checkpoint
+    values = parse_config(configs[-1].read_text(encoding="utf-8"))
+    if "model" not in values:
+        expected = "a config as a training writes it: plain values, with a model"
+        raise UserError("--run", str(configs[-1]), expected=expected, fix="train again")
+    config = Config(values)
+    import_custom_modules(config)
+    return _enter_scope(config), checkpoint
 
 
 def load_model(config: Any, checkpoint: Path, initialize: bool = False) -> Any:

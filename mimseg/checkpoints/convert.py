@@ -13,7 +13,7 @@ from mimseg.checkpoints.loader import weights_in
 from mimseg.checkpoints.recognise import Found, not_recognised, recognise
 from mimseg.checkpoints.vit_shape import shape_of
 from mimseg.errors import UserError
-from mimseg.files import replacing
+from mimseg.files import replacing, report_unwritable
 
 _SUFFIXES = (".pth", ".safetensors")
 
@@ -119,18 +119,15 @@ def write_weights(out: Path, weights: dict[str, Tensor], container: bool = False
         container: in a `.pth`, put them under "state_dict", as mmengine does.
     """
     weights = {name: value.contiguous() for name, value in weights.items()}
-    try:
-        with replacing(out) as temporary:
-            if out.suffix == ".safetensors":
-                from safetensors.torch import save_file
+    with report_unwritable("OUT", out), replacing(out) as temporary:
+        if out.suffix == ".safetensors":
+            from safetensors.torch import save_file
 
-                save_file(weights, temporary, metadata={"format": "pt"})
-            else:
-                torch.save({"meta": {}, "state_dict": weights} if container else weights, temporary)
-    except OSError as error:
-        raise UserError(
-            "OUT", str(out), expected=f"a file that can be written ({error})"
-        ) from error
+            save_file(weights, temporary, metadata={"format": "pt"})
+        else:
+            content = {"meta": {}, "state_dict": weights} if container else weights
+            with temporary.open("wb") as stream:  # torch would keep the reason to itself
+                torch.save(content, stream)
 
 
 def _check_out(out: Path, force: bool) -> None:

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
+from mimseg.checkpoints.checksum import damage
+from mimseg.checkpoints.iteration import training_step
+from mimseg.checkpoints.trusted import is_trusted
 from mimseg.errors import UserError
 
-_NUMBERED = re.compile(r"(?:epoch|iter)_(\d+)\.pth$")
+_NUMBERED = re.compile(r"(?:epoch|iter|step)_\d+\.pth")
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _SCALARS = "?bhilqBHILQefd"  # numpy's type characters: bool, integers, floats
+_REPLACE = "copy or download it again, or name another one"
+_TRUST = (
+    "if you trust its origin, load it with --trust, MIMSEG_TRUST=PATH or mimseg.trust(PATH) (in a "
+    "config: trust=True in the teacher, or in init_cfg=dict(type='Pretrained', checkpoint=..., "
+    "trust=True)), or take a backbone's weights out: mimseg convert IN OUT.safetensors --trust"
+)
 
 
 class UntrustedCheckpoint(UserError):
@@ -53,12 +65,13 @@ def _allowed_globals() -> list:
 def read_checkpoint(
     path: str | Path, trust: bool = False, *, mmap: bool = False, key: str = "checkpoint"
 ) -> dict:
-    """Read a checkpoint onto the CPU; code in it is never run unless `trust` is true.
+    """Read a checkpoint onto the CPU; code in it is never run unless the user trusts the file.
 
     Args:
         path: a `.safetensors` file, or what `torch.save` wrote.
-        trust: unpickle whatever the file holds. Only for files whose origin you know.
-        mmap: map the tensors instead of reading them, to look at a file cheaply.
+        trust: unpickle whatever the file holds. Only for files whose origin you know. A file that
+            was named to `mimseg.trust` or in MIMSEG_TRUST needs no more.
+        mmap: map the tensors instead of reading them all.
         key: the config key or flag that an error names.
 
     Returns:
@@ -66,19 +79,31 @@ def read_checkpoint(
         back as {"state_dict": its weights}.
 
     Raises:
-        UserError: no such file, not a checkpoint, cut short, or more than data without `trust`.
+        UserError: no such file, not a checkpoint, not as it was saved (by its checksum, see
+            `checksum.damage`), or more than data without trust.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(
             key, str(path), expected="an existing checkpoint file", fix="check the path"
         )
+    require_whole(path, key)
+    return _read(path, trust, mmap, key)
+
+
+def require_whole(path: str | Path, key: str) -> None:
+    """Raise UserError for a file that is not as it was saved."""
+    if reason := damage(path):
+        raise UserError(key, str(path), expected=f"an undamaged checkpoint; {reason}", fix=_REPLACE)
+
+
+def _read(path: Path, trust: bool, mmap: bool, key: str) -> dict:
     try:
-        loaded = _load(path, trust, mmap)
+        loaded = load_data(path, trust or is_trusted(path), mmap=mmap)
     except (MemoryError, UserError):
         raise
     except Exception as error:
-        raise _refusal(key, path, error) from error
+        raise refusal(key, str(path), error) from error
     if hasattr(loaded, "state_dict"):
         loaded = {"state_dict": loaded.state_dict()}
     if not isinstance(loaded, dict):
@@ -87,123 +112,175 @@ def read_checkpoint(
     return loaded
 
 
-def _load(path: Path, trust: bool, mmap: bool) -> object:
-    if path.suffix == ".safetensors":
+def load_data(
+    source: str | Path | BinaryIO, trust: bool, *, mmap: bool = False, map_location: object = "cpu"
+) -> object:
+    """What a file or stream holds: tensors, plain values, mmengine's log buffers, no other objects.
+
+    Raises:
+        Exception: whatever torch raises; see `refusal`.
+    """
+    if str(source).endswith(".safetensors"):
         from safetensors.torch import load_file
 
-        return load_file(path)
-    options = {"map_location": "cpu", "weights_only": not trust}
-    with torch.serialization.safe_globals([] if trust else _allowed_globals()):
+        return load_file(source)
+    options = {"map_location": map_location, "weights_only": not trust}
+    with plain_objects(trust):
         if mmap:
             try:
-                return torch.load(path, mmap=True, **options)
+                return torch.load(source, mmap=True, **options)
             except RuntimeError:
                 pass  # torch's old format, which cannot be mapped; a broken file fails again below
-        return torch.load(path, **options)
+        return torch.load(source, **options)
 
 
-def _refusal(key: str, path: Path, error: Exception) -> UserError:
+def plain_objects(trust: bool = False) -> AbstractContextManager:
+    """A block in which torch's weights-only reader takes what mmengine puts into a checkpoint."""
+    return torch.serialization.safe_globals([] if trust else _allowed_globals())
+
+
+def refusal(key: str, name: str, error: Exception, fix: str | None = None) -> UserError:
+    """The error of a checkpoint that torch could not read, or was not allowed to.
+
+    Args:
+        key: the config key or flag at fault.
+        name: the file.
+        error: torch's.
+        fix: how to trust the file, where its reader offers other ways than `read_checkpoint`.
+    """
     text = str(error).strip()
     reason = text.partition("WeightsUnpickler error:")[2].strip() or text or type(error).__name__
     reason = reason.splitlines()[0][:160]
     if isinstance(error, (AttributeError, ImportError)):  # trusted, and its code is not here
+        expected = f"a file whose code can be imported ({reason})"
         fix = "put that code on PYTHONPATH, or have the file saved again with its weights alone"
-        return UserError(
-            key, str(path), expected=f"a file whose code can be imported ({reason})", fix=fix
-        )
+        return UserError(key, name, expected=expected, fix=fix)
     code = _GLOBAL.search(text)
     script = "TorchScript" in text
     # in a whole archive, what the unpickler refuses is foreign and not damaged
-    if code or script or (isinstance(error, UnpicklingError) and zipfile.is_zipfile(path)):
+    if code or script or (isinstance(error, UnpicklingError) and zipfile.is_zipfile(name)):
         holds = f"the code of {code.group(1)}" if code else f"objects ({reason})"
         return UntrustedCheckpoint(
             key,
-            str(path),
+            name,
             expected="a file of tensors and plain values; this one also holds "
             + ("a TorchScript program" if script else holds),
-            fix="if you trust its origin, load it with --trust (in a config: trust=True in the "
-            "teacher, or in init_cfg=dict(type='Pretrained', checkpoint=..., trust=True)), or take "
-            "a backbone's weights out: mimseg convert IN OUT.safetensors --trust",
+            fix=fix or _TRUST,
         )
-    return UserError(
-        key,
-        str(path),
-        expected=f"a checkpoint that loads; the file is cut short or of another kind ({reason})",
-        fix="copy or download it again, or name another one",
-    )
+    expected = f"a checkpoint that loads; the file is cut short or of another kind ({reason})"
+    return UserError(key, name, expected=expected, fix=_REPLACE)
 
 
 def is_loadable(path: str | Path, trust: bool = False) -> bool:
-    """Whether `path` is a whole checkpoint, as far as its structure tells.
+    """Whether `path` is a checkpoint that is as it was saved, as far as can be told.
 
     Raises:
         UntrustedCheckpoint: the file may well be whole, but holds code.
     """
+    return not _fault(Path(path), trust)
+
+
+def _fault(path: Path, trust: bool) -> str:
+    """Why a file is not to be taken, or ""; see `is_loadable`."""
+    if reason := damage(path):
+        return reason
     try:
-        return bool(read_checkpoint(path, trust, mmap=True))
+        return "" if _read(path, trust, True, "checkpoint") else "it is empty"
     except UntrustedCheckpoint:
         raise
     except UserError:
-        return False
+        return "it does not load"
 
 
-def find_resumable(work_dir: str | Path, trust: bool = False) -> str | None:
-    """The newest checkpoint of a run (by its iteration or epoch) that loads, or None.
+def checkpoint_folder(cfg: Mapping) -> Path:
+    """Where a training puts its checkpoints: its work dir, or below the hook's `out_dir`."""
+    work_dir = Path(cfg["work_dir"]).expanduser()
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    out_dir = hook.get("out_dir")
+    return Path(out_dir).expanduser() / work_dir.name if out_dir else work_dir  # mmengine's rule
 
-    One that does not load, such as one of a run killed while it wrote, is logged and skipped.
+
+def find_resumable(
+    work_dir: str | Path, trust: bool = False, folder: str | Path | None = None
+) -> str | None:
+    """The newest whole checkpoint of a run, by the training iteration in it, or None.
+
+    Those that a training writes to go on from count: `epoch_N.pth`, `iter_N.pth`, `step_N.pth`. One
+    that is damaged, such as one of a disk that failed, is logged and skipped. `last_checkpoint` is
+    not needed; where it names a file elsewhere this is logged and not followed, because a work dir
+    may be somebody else's.
+
+    Args:
+        work_dir: the run's folder.
+        trust: a checkpoint with code in it will be run.
+        folder: where the checkpoints are, if not in the work dir: see `checkpoint_folder`.
 
     Raises:
-        UntrustedCheckpoint: one holds code. Skipping it would restart the run without a word.
+        UntrustedCheckpoint: the newest holds code. Skipping it would restart the run.
     """
     work_dir = Path(work_dir).expanduser()
-    named = _last_checkpoint(work_dir)
-    folders = [work_dir] + ([named.parent] if named else [])
-    for folder in dict.fromkeys(folders):
-        for path in _numbered(folder, named):
-            if is_loadable(path, trust):
-                return str(path)
-            print_log(f"{path} does not load; passed over", "current", logging.WARNING)
+    folder = Path(folder).expanduser() if folder else work_dir
+    _pointed(work_dir, folder)
+    return _newest(folder, trust)
+
+
+def _newest(folder: Path, trust: bool = False) -> str | None:
+    """A folder's newest whole checkpoint; see `find_resumable`."""
+    steps = []
+    for path in sorted(folder.glob("*_*.pth")) if folder.is_dir() else ():
+        if _NUMBERED.fullmatch(path.name) and path.is_file():
+            if step := training_step(path):
+                steps.append((step, path))
+            else:
+                reason = damage(path) or "it holds no training iteration (meta.iter)"
+                _pass_over(path, reason)
+    for _, path in sorted(steps, reverse=True):
+        reason = _fault(path, trust)
+        if not reason:
+            return str(path)
+        _pass_over(path, reason)
     return None
 
 
-def _numbered(folder: Path, named: Path | None) -> list[Path]:
-    """A folder's regular checkpoints, newest first.
+def _pass_over(path: Path, reason: str) -> None:
+    print_log(f"{path} is passed over: {reason}", "current", logging.WARNING)
 
-    Epochs and iterations do not compare: where a folder has both, the kind that was written last
-    goes first.
+
+def _pointed(work_dir: Path, folder: Path) -> Path | None:
+    """The file in a folder that the work dir's `last_checkpoint` names.
+
+    Its name in the folder counts, since work dirs get moved, or a path below it (a stage's). One
+    elsewhere is logged.
     """
-    kind = named.name.partition("_")[0] if named else ""
-    numbered = []
-    for path in folder.glob("*_*.pth") if folder.is_dir() else ():
-        match = _NUMBERED.match(path.name)
-        if match:
-            numbered.append((path.name.startswith(kind), int(match.group(1)), path))
-    return [path for *_, path in sorted(numbered, reverse=True)]
-
-
-def _last_checkpoint(work_dir: Path) -> Path | None:
-    """The file that `last_checkpoint` names, in the work dir first: work dirs get moved."""
     try:
         text = (work_dir / "last_checkpoint").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
     if not text:
         return None
-    written = Path(text)
-    places = [work_dir / written.name, written]
-    if not written.is_absolute():  # within the work dir (a stage's), or the directory of that run
-        places.insert(0, work_dir / written)
-    return next((path for path in places if path.is_file()), None)
+    for path in (folder / text, folder / Path(text).name):
+        inside = Path(os.path.abspath(path)).is_relative_to(folder.absolute())
+        if inside and path.is_file():
+            return path
+    if any(path.is_file() for path in (work_dir / text, Path(text))):
+        print_log(
+            f"{work_dir}/last_checkpoint names {text}, which is outside of {folder}: not followed. "
+            "To use that file, copy it into the folder, or name it itself (--init, load_from)",
+            "current",
+            logging.WARNING,
+        )
+    return None
 
 
 def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
     """The checkpoint file that a user means by a file or a work dir.
 
-    Of a work dir it is the one that its `last_checkpoint` names, else the newest that loads. A
+    Of a work dir it is the newest whole one, as in `find_resumable`. Where the folder has none
+    itself, its `last_checkpoint` may name one in it, or a stage's folder, whose newest is taken. A
     checkpoint with code in it counts like another: whoever reads it refuses or trusts it.
 
     Raises:
-        UserError: no such path, or a folder without a checkpoint that loads.
+        UserError: no such path, or a folder without a whole checkpoint.
     """
     path = Path(path).expanduser()
     if path.is_file():
@@ -212,10 +289,10 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
     if not path.is_dir():
         raise UserError(key, str(path), expected=expected, fix="check the path; nothing is there")
     try:
-        named = _last_checkpoint(path)
-        if named and is_loadable(named):
-            return str(named)
-        newest = find_resumable(path)
+        newest, named = _newest(path), _pointed(path, path)
+        if newest is None and named is not None:
+            newest = _newest(named.parent)
+            newest = newest or (str(named) if is_loadable(named) else None)
     except UntrustedCheckpoint as error:
         newest = error.value
     if newest:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mimseg.cli.parsing import command_parser
 from mimseg.errors import exit_code
+from mimseg.files import report_unwritable
 
 STOPPED = "stopped; the same command continues with the teachers that are left"
 
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> None:
         from mimseg.analysis import diversity
 
-        diversity.run(args)
+        with report_unwritable("--out", args.out):
+            diversity.run(args)
 
     return exit_code(run, STOPPED)

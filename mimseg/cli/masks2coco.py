@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mimseg.cli.parsing import command_parser
 from mimseg.errors import UserError, exit_code
+from mimseg.files import report_unwritable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +35,8 @@ def _run(args: argparse.Namespace) -> None:
     if not len(args.things) == len(things) == len(set(things.values())):
         raise UserError("--things", args.things, expected="labels and names that each occur once")
     document = coco.masks_to_coco(args.images, args.annotations, things, max(1, args.min_area))
-    coco.write(args.out, document)
+    with report_unwritable("OUT", args.out):
+        coco.write(args.out, document)
     counts = Counter(a["category_id"] for a in document["annotations"])
     objects = ", ".join(f"{counts[c['id']]} {c['name']}" for c in document["categories"])
     print(f"{args.out}: {len(document['images'])} images, {objects}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mimseg.cli.parsing import command_parser
 from mimseg.errors import UserError, exit_code
+from mimseg.files import report_unwritable
 from mimseg.students.archs import ARCHS
 
 STOPPED = "stopped; the same command with --resume continues"
@@ -71,7 +72,8 @@ def _train(cfg, out: Path, gpus: int, resume: bool) -> int:
 
     prepare_work_dir(cfg, str(out), "", resume)
     path = out / "config.py"
-    cfg.dump(path)
+    with report_unwritable("--out", out):
+        cfg.dump(path)
     argv = [str(path), "--work-dir", str(out), *(["--resume"] if resume else [])]
     if gpus < 2:
         from mimseg.cli.train import main as train

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mimseg.cli.parsing import command_parser
 from mimseg.errors import exit_code
+from mimseg.files import report_unwritable
 
 SPLITS = ("train", "val", "test", "unlabelled")
 
@@ -35,9 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         config = scene_config(args.set, size=args.size)
         counts = {split: getattr(args, split) for split in SPLITS}
-        made = write_scenes(
-            args.out, counts, args.seed, config, workers=args.workers, force=args.force
-        )
+        with report_unwritable("OUT", args.out):
+            made = write_scenes(
+                args.out, counts, args.seed, config, workers=args.workers, force=args.force
+            )
         print(f"{args.out}: {'written' if made else 'already there, with the same arguments'}")
 
     return exit_code(run)

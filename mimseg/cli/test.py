@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mimseg.cli.parsing import command_parser
 from mimseg.cli.train import add_run_options, read_config
 from mimseg.errors import exit_code
+from mimseg.files import report_unwritable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         cfg = read_config(args)
         prepare_work_dir(cfg, args.work_dir, args.config, resume=True)
         check_config(cfg, ("test",))
-        test(cfg, args.checkpoint, args.amp, args.tta, args.trust)
+        with report_unwritable("--work-dir", cfg.work_dir):
+            test(cfg, args.checkpoint, args.amp, args.tta, args.trust)
         leave_group()
 
     return exit_code(run, "stopped")

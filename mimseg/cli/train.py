@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from tempfile import gettempdir
 
 from mimseg.cli.parsing import add_config_options, command_parser, read_options
 from mimseg.errors import UserError, exit_code
+from mimseg.files import report_unwritable
 
 STOPPED = "stopped; the same command with --resume continues"
+FIX = "free some space there; the same command with --resume continues from the last checkpoint"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from mimseg.rehearse.run import run_rehearsal
 
             options = dict(init=args.init, amp=args.amp, trust=args.trust)
-            return run_rehearsal(cfg, args.config, args.work_dir, **options)
+            with report_unwritable("--work-dir", args.work_dir or gettempdir()):
+                return run_rehearsal(cfg, args.config, args.work_dir, **options)
         if args.amp:
             use_amp(cfg)
         if args.init:
@@ -61,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepare_work_dir(cfg, args.work_dir, args.config, args.resume)
         if not cfg.get("stages"):  # each stage's own config is checked otherwise
             check_config(cfg, ("train", "val"))
-        record = (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
+        with report_unwritable("--work-dir", cfg.work_dir, FIX):
+            record = (train_stages if cfg.get("stages") else train)(cfg, args.resume, args.trust)
         say_end(cfg, record)
         leave_group()
 

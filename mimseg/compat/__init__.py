@@ -9,6 +9,7 @@ about is imported, so `import mimseg` stays light and a mend that nobody needs c
     old_names.py             modules by the names that they had before version 0.2
     config_text.py           a config's text, which mmengine formats five times
     half_precision_boxes.py  boxes that mmdet would round to half precision under autocast
+    guarded_reader.py        checkpoints, which mmengine would unpickle and execute
 """
 
 from mimseg.compat.import_hooks import when_imported
@@ -28,6 +29,8 @@ def install() -> None:
     when_imported("mmengine.config.config", f"{mends}.config_bases:find_mimseg")
     when_imported("mmengine.dist.utils", f"{mends}.cpu_distributed:start_with_gloo")
     when_imported("mmengine.model.wrappers.distributed", f"{mends}.cpu_distributed:wrap_on_cpu")
+    when_imported("mmengine.runner.checkpoint", f"{mends}.guarded_reader:guard_loader")
+    when_imported("mmengine.infer.infer", f"{mends}.guarded_reader:guard_inferencer")
     when_imported("yapf.yapflib.yapf_api", f"{mends}.config_text:format_once")
     dense_head = "mmdet.models.dense_heads.base_dense_head"
     when_imported(dense_head, f"{mends}.half_precision_boxes:decode_in_float32")

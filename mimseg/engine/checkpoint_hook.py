@@ -16,6 +16,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import print_log
 
+from mimseg.checkpoints.checksum import remove_orphans, sealed, sidecar
 from mimseg.engine.signals import RESUMABLE, Agreement, StopRequest
 from mimseg.errors import EndOfRun, UserError, require_positive
 from mimseg.files import replacing, write_json
@@ -29,8 +30,8 @@ STOPPED = "stopped.json"  # in the work dir of a run that a signal stopped
 class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's CheckpointHook, with every step of saving in an order that loses nothing.
 
-    A checkpoint is written under a temporary name in its own folder, flushed to the disk and
-    renamed; `last_checkpoint` is replaced the same way; only then are outdated checkpoints removed.
+    A checkpoint is written under a temporary name in its own folder, flushed to the disk, given a
+    checksum (`mimseg.checkpoints.checksum`) and renamed; `last_checkpoint` is replaced the same way; only then are outdated checkpoints removed.
     (mmengine removes first, so that a run killed while it writes may lose all it had.) Temporary
     files that a killed run left behind go at the start of training and at the next save.
 
@@ -239,7 +240,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         with _report_unwritable(final):
             if main:
                 remove_leftovers(folder)
-            with replacing(final, temporary) if main else nullcontext():
+            with sealed(final, temporary) if main else nullcontext():
                 runner.save_checkpoint(
                     self.out_dir,
                     temporary.name,
@@ -260,6 +261,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             else:
                 try:
                     path.unlink(missing_ok=True)
+                    sidecar(path).unlink(missing_ok=True)
                 except OSError as error:
                     print_log(f"{path} could not be removed: {error}", "current", logging.WARNING)
 
@@ -271,12 +273,13 @@ def _between_steps(runner) -> bool:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that a killed run left in a folder."""
+    """Remove temporary files, and checksums without a file, that a killed run left in a folder."""
     for path in folder.glob(".*.saving"):
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    remove_orphans(folder)
 
 
 def _temporary(path: Path) -> Path:

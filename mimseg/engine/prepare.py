@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mimseg.engine.amp_optim_wrapper import require_bf16
 from mimseg.engine.compile import check_compile
 from mimseg.errors import UserError
 
+_LOGS = 1 << 20  # bytes: config, log and scalars of a short run
 # Keys that a config need not have for a user to set them.
 _KNOWN = {
     *inspect.signature(Runner.__init__).parameters,
@@ -58,10 +60,16 @@ def prepare_work_dir(cfg: Config, asked: str | None, config: str, resume: bool) 
     work_dir = Path(asked or cfg.get("work_dir") or Path("work_dirs") / Path(config).stem)
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=work_dir).close()
+        with tempfile.TemporaryFile(dir=work_dir) as probe:
+            probe.write(bytes(_LOGS))  # a full disk takes empty files
+            probe.flush()
+            os.fsync(probe.fileno())
     except OSError as error:
         raise UserError(
-            "--work-dir", str(work_dir), expected=f"a folder that can be written ({error})"
+            "--work-dir",
+            str(work_dir),
+            expected=f"a folder that can be written ({error.strerror or error})",
+            fix="free some space there, or name another folder",
         ) from error
     if not resume and next(work_dir.glob("**/*.pth"), None) is not None:
         raise UserError(

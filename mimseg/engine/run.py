@@ -17,7 +17,12 @@ from mmengine.dist import (
 )
 from mmengine.hooks import Hook
 
-from mimseg.checkpoints.files import find_resumable, read_checkpoint, resolve_checkpoint
+from mimseg.checkpoints.files import (
+    checkpoint_folder,
+    find_resumable,
+    read_checkpoint,
+    resolve_checkpoint,
+)
 from mimseg.checkpoints.loader import load_whole, weights_in
 from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.checkpoint_hook import STOPPED, CheckpointHook
@@ -85,7 +90,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
             return record
     start = time.monotonic()
     cfg.resume = False
-    checkpoint = _newest(work_dir, trust) if resume else None
+    checkpoint = _newest(cfg, trust) if resume else None
     if checkpoint:
         cfg.resume, cfg.load_from = True, str(checkpoint)
         _take_seed(cfg, checkpoint, trust)
@@ -212,10 +217,17 @@ def _train(runner: Runner, cfg: Config) -> None:
                 hook.stop.remove()
 
 
-def _newest(work_dir: Path, trust: bool) -> str | None:
+def _newest(cfg: Config, trust: bool) -> str | None:
     """The checkpoint to resume from, as the first rank sees the folder."""
-    newest = [find_resumable(work_dir, trust) if is_main_process() else None]
+    newest: list[str | UserError | None] = [None]
+    if is_main_process():
+        try:
+            newest = [find_resumable(cfg.work_dir, trust, checkpoint_folder(cfg))]
+        except UserError as error:  # which ends all ranks
+            newest = [error]
     broadcast_object_list(newest)
+    if isinstance(newest[0], UserError):
+        raise newest[0]
     return newest[0]
 
 

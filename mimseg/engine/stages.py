@@ -12,6 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from mimseg.checkpoints.files import checkpoint_folder
 from mimseg.engine.console import say
 from mimseg.engine.prepare import check_config, merge_options, view_sizes
 from mimseg.engine.run import join_group, train
@@ -95,9 +96,8 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
             key = stage.get("teacher_key", "model.teacher")
             _set_teacher(own, key, earlier, stage.get("teacher_options", {}))
         if stage.get("optimizer") is not None:
-            hook = dict(
-                type="mimseg.OptimizerHandoverHook", source=configs[stage.optimizer].work_dir
-            )
+            source = str(checkpoint_folder(configs[stage.optimizer]))
+            hook = dict(type="mimseg.OptimizerHandoverHook", source=source)
             own.custom_hooks = [*own.get("custom_hooks", []), hook]
         configs[name] = own
     return configs
@@ -137,7 +137,8 @@ def _set_teacher(cfg: Config, key: str, earlier: Config, options: dict) -> None:
     before = node[last] if node[last].get("type") == "mimseg.ViTTeacher" else {}
     node[last] = {
         **{name: value for name, value in before.items() if name not in ("depth", "backbone")},
-        **dict(type="mimseg.ViTTeacher", init=earlier.work_dir, backbone=backbone, saved=True),
+        **dict(type="mimseg.ViTTeacher", init=str(checkpoint_folder(earlier))),
+        **dict(backbone=backbone, saved=True),
         **options,
     }
     if node[last]["type"] == "mimseg.EMATeacher":  # of the new student's shape, always saved

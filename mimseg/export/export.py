@@ -16,6 +16,7 @@ from mimseg.export.model import ExportedModel
 from mimseg.export.parts import output_names
 from mimseg.export.preprocessing import Normalized
 from mimseg.export.write import INSTALL, OPSETS, export_onnx
+from mimseg.files import report_unwritable
 from mimseg.recipes.configs import config as read_config
 
 
@@ -79,16 +80,17 @@ def export(
     names = output_names(model.what, cases[0][1])
     facts = model.facts | model.preprocessing.facts(normalize)
     out.parent.mkdir(parents=True, exist_ok=True)
-    difference = export_onnx(
-        module,
-        out,
-        cases,
-        names,
-        opset=opset,
-        dynamic=dynamic,
-        least=model.least,
-        facts=facts,
-    )
+    with report_unwritable("OUT", out):
+        difference = export_onnx(
+            module,
+            out,
+            cases,
+            names,
+            opset=opset,
+            dynamic=dynamic,
+            least=model.least,
+            facts=facts,
+        )
     sides = f"height, width from {model.least}" if dynamic else f"{size[0]}, {size[1]}"
     lines = [f"OUT: {out}: {model.what}, {out.stat().st_size / 2**20:.1f} MB, opset {opset}"]
     lines += [f"    images (batch, {model.in_channels}, {sides}): {facts['input']}"]

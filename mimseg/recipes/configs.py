@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from mimseg.errors import UserError
+from mimseg.files import report_unwritable
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -28,20 +29,35 @@ def config(name: str | Path) -> Config:
         UserError: there is no such config, or a custom import fails.
     """
     from mmengine.config import Config
-    from mmengine.utils import import_modules_from_strings
 
     path = find_config(name)
-    cfg = Config.fromfile(path, import_custom_modules=False)
+    with report_unwritable("TMPDIR", gettempdir()):  # mmengine copies what it reads
+        cfg = Config.fromfile(path, import_custom_modules=False)
+    import_custom_modules(cfg, path.parent)
+    return cfg
+
+
+def import_custom_modules(cfg: Config, folder: Path | None = None) -> None:
+    """Import a config's `custom_imports`.
+
+    Args:
+        folder: where they may lie, besides the current folder and the installed packages.
+
+    Raises:
+        UserError: one cannot be imported.
+    """
+    from mmengine.utils import import_modules_from_strings
+
     if custom := cfg.get("custom_imports"):
-        folders = (str(path.resolve().parent), os.getcwd())
-        sys.path[:0] = [folder for folder in dict.fromkeys(folders) if folder not in sys.path]
+        folders = [str(folder.resolve())] * (folder is not None) + [str(Path.cwd())]
+        sys.path[:0] = [place for place in dict.fromkeys(folders) if place not in sys.path]
         try:
             import_modules_from_strings(**custom)
         except ImportError as error:
             cause = error.__context__ or error
-            expected = f"modules in {path.parent}, in the current folder or installed ({cause})"
+            near = f"in {folder}, " if folder is not None else ""
+            expected = f"modules {near}in the current folder or installed ({cause})"
             raise UserError("custom_imports", custom.imports, expected=expected) from error
-    return cfg
 
 
 def config_names() -> list[str]:

@@ -3,6 +3,7 @@
 import collections
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from safetensors.torch import save_file
 
 from mimseg.checkpoints.files import (
     UntrustedCheckpoint,
+    checkpoint_folder,
     find_resumable,
     is_loadable,
     read_checkpoint,
     resolve_checkpoint,
 )
+from mimseg.checkpoints.iteration import training_step
 from mimseg.errors import UserError
 
 FLAG = []
@@ -44,14 +47,15 @@ class Evasion:
 
 
 def save(path, **extra):
-    torch.save({"state_dict": {"w": torch.arange(6.0)}, "meta": {"iter": 1}, **extra}, path)
+    content = {"state_dict": {"w": torch.arange(6.0)}, "meta": {"iter": 1}}
+    torch.save(content | extra, path)
     return path
 
 
 @pytest.fixture
 def work_dir(tmp_path):
     for step in (2, 10, 4):
-        save(tmp_path / f"iter_{step}.pth", step=step)
+        save(tmp_path / f"iter_{step}.pth", meta={"iter": step, "epoch": 0})
     (tmp_path / "last_checkpoint").write_text("/somewhere/else/iter_10.pth")
     return tmp_path
 
@@ -150,57 +154,110 @@ def test_old_torch_format_is_loadable(tmp_path):
     assert is_loadable(tmp_path / "a.pth")
 
 
-def test_newest_by_number_and_broken_ones_passed_over(work_dir, monkeypatch):
-    told = []
-    monkeypatch.setattr("mimseg.checkpoints.files.print_log", lambda text, *_: told.append(text))
+@pytest.fixture
+def warnings(monkeypatch):
+    """What is logged while a work dir is looked through."""
+    messages = []
+    monkeypatch.setattr(
+        "mimseg.checkpoints.files.print_log", lambda text, *_: messages.append(text)
+    )
+    return messages
+
+
+def test_the_newest_by_iteration_is_taken_and_broken_ones_are_passed_over(work_dir, warnings):
     assert find_resumable(work_dir) == str(work_dir / "iter_10.pth")
     (work_dir / "iter_10.pth").write_bytes(b"")
     assert find_resumable(work_dir) == str(work_dir / "iter_4.pth")
-    assert told == [f"{work_dir}/iter_10.pth does not load; passed over"]
+    assert warnings == [f"{work_dir}/iter_10.pth is passed over: it is empty"]
     for path in work_dir.glob("*.pth"):
         path.write_bytes(b"")
     assert find_resumable(work_dir) is None
     assert find_resumable(work_dir / "nothing") is None
 
 
+def test_names_do_not_matter_for_which_is_the_newest(work_dir):
+    save(work_dir / "epoch_3.pth", meta={"iter": 30, "epoch": 3})
+    assert find_resumable(work_dir).endswith("epoch_3.pth")  # last_checkpoint names iter_10
+    save(work_dir / "step_31.pth", meta={"iter": 31, "epoch": 3})
+    assert find_resumable(work_dir).endswith("step_31.pth")
+    save(work_dir / "epoch_4.pth", meta={"iter": 31, "epoch": 4})
+    assert find_resumable(work_dir).endswith("epoch_4.pth")  # the epoch's end is behind it
+    (work_dir / "last_checkpoint").unlink()
+    assert find_resumable(work_dir).endswith("epoch_4.pth")
+
+
 def test_best_and_temporary_files_are_not_resumed_from(tmp_path):
-    save(tmp_path / "best_mIoU_iter_9.pth")
-    save(tmp_path / ".iter_9.pth.saving")
-    save(tmp_path / "iter_9-abcdef12.pth")
+    names = ["best_mIoU_iter_9", ".iter_9.pth.saving", "iter_9-abcdef12", "diverged", "epoch_9_x"]
+    for name in names:
+        save(tmp_path / f"{name}.pth")
     assert find_resumable(tmp_path) is None
 
 
-def test_epochs_and_iterations_do_not_compare(work_dir):
-    save(work_dir / "epoch_3.pth")
+@pytest.mark.parametrize("meta", [{}, {"iter": None}, {"iter": "9"}, None])
+def test_a_file_without_an_iteration_is_passed_over(work_dir, warnings, meta):
+    save(work_dir / "iter_90.pth", meta=meta)
     assert find_resumable(work_dir).endswith("iter_10.pth")
-    (work_dir / "last_checkpoint").write_text(str(work_dir / "epoch_3.pth"))
-    assert find_resumable(work_dir).endswith("epoch_3.pth")
+    assert "iter_90.pth is passed over: it holds no training iteration" in warnings[0]
 
 
 @pytest.mark.parametrize("value", [Payload(), collections.deque([1])])
 def test_resuming_never_passes_over_a_whole_file_with_objects(work_dir, value):
-    save(work_dir / "iter_20.pth", mine=value)
+    save(work_dir / "iter_20.pth", mine=value, meta={"iter": 20})
     with pytest.raises(UntrustedCheckpoint, match="iter_20.pth"):
         find_resumable(work_dir)
+    assert resolve_checkpoint(work_dir).endswith("iter_20.pth")  # its reader refuses it
+    save(work_dir / "iter_21.pth", meta={"iter": 21})
+    assert find_resumable(work_dir).endswith("iter_21.pth")
+
+
+def test_the_iteration_is_read_without_running_anything(tmp_path):
+    FLAG.clear()
+    ordered = collections.OrderedDict(a=HistoryBuffer([1.0], [1]))
+    extra = {"bomb": Bomb(), "hub": ordered, "set": {1}, "array": np.arange(3)}
+    save(tmp_path / "epoch_1.pth", meta={"iter": 7, "epoch": 1, "args": Payload()}, **extra)
+    assert training_step(tmp_path / "epoch_1.pth") == (7, 1)
+    assert not FLAG
+
+
+def test_last_checkpoint_is_not_followed_out_of_the_work_dir(work_dir, tmp_path_factory, warnings):
+    outside = save(tmp_path_factory.mktemp("other") / "epoch_9.pth", meta={"iter": 900})
+    empty = tmp_path_factory.mktemp("empty")
+    for text in (str(outside), os.path.relpath(outside, empty), os.path.relpath(outside)):
+        warnings.clear()
+        (empty / "last_checkpoint").write_text(text)
+        assert find_resumable(empty) is None
+        assert "outside of" in warnings[0] and "copy it into the folder" in warnings[0]
+        with pytest.raises(UserError, match="none that loads"):
+            resolve_checkpoint(empty)
+    assert find_resumable(empty, folder=outside.parent) == str(outside)  # the config says so
+    assert len(warnings) == 2
+
+
+def test_the_checkpoint_hooks_own_folder(tmp_path):
+    cfg = {"work_dir": str(tmp_path / "run"), "default_hooks": {"checkpoint": {"interval": 1}}}
+    assert checkpoint_folder(cfg) == tmp_path / "run"
+    cfg["default_hooks"]["checkpoint"]["out_dir"] = str(tmp_path / "disk")
+    assert checkpoint_folder(cfg) == tmp_path / "disk" / "run"
+    assert checkpoint_folder({"work_dir": "run"}) == Path("run")
 
 
 def test_resolve(work_dir, tmp_path_factory):
     file = work_dir / "iter_2.pth"
     assert resolve_checkpoint(file) == str(file)
-    # the dir was moved: what it names is looked for inside
     assert resolve_checkpoint(str(work_dir)) == str(work_dir / "iter_10.pth")
-    (work_dir / "last_checkpoint").write_text("iter_4.pth")
+    (work_dir / "last_checkpoint").write_text("iter_4.pth")  # written before a kill
+    assert resolve_checkpoint(work_dir) == str(work_dir / "iter_10.pth")
+    (work_dir / "iter_10.pth").write_bytes(b"")
     assert resolve_checkpoint(work_dir) == str(work_dir / "iter_4.pth")
-    (work_dir / "iter_4.pth").write_bytes(b"")
-    assert resolve_checkpoint(work_dir) == str(work_dir / "iter_10.pth")
-    (work_dir / "last_checkpoint").unlink()
-    assert resolve_checkpoint(work_dir) == str(work_dir / "iter_10.pth")
 
     run = tmp_path_factory.mktemp("run")
     (run / "stage1").mkdir()
     save(run / "stage1" / "iter_2.pth")
     (run / "last_checkpoint").write_text("stage1/iter_2.pth")
     assert resolve_checkpoint(run) == str(run / "stage1" / "iter_2.pth")
+    save(run / "named_otherwise.pth")
+    (run / "last_checkpoint").write_text("/moved/from/here/named_otherwise.pth")
+    assert resolve_checkpoint(run) == str(run / "named_otherwise.pth")
 
 
 def test_resolve_tells_what_is_missing(tmp_path):

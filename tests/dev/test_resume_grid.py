@@ -43,8 +43,8 @@ def test_the_grid_is_whole_and_interrupts_within_its_runs():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
 def test_loader_processes_leave_a_signal_to_the_training(number, data, tmp_path):
-    trial, run = Trial("mae", workers=2), tmp_path / "run"
-    interrupt = Interrupt("", 8, number, group=True)
+    trial, run = Trial("mae", workers=2, accumulation=2), tmp_path / "run"
+    interrupt = Interrupt("", 7, number, group=True)  # it has to read another batch
     assert train_trial(trial, data, run, interrupt=interrupt) == [RESUMABLE]
     log = (tmp_path / "run.log").read_text()
     assert log.count("saving after this step") == 1 and "Traceback" not in log
