@@ -21,7 +21,7 @@ import torch
 from mimseg.checkpoints.files import find_resumable, read_checkpoint
 from mimseg.cli.scenes import main as make_scenes
 from mimseg.errors import exit_code
-from mimseg.files import read_json
+from mimseg.files import read_json, report_unwritable
 
 IMAGES = 24  # unlabeled ones and labeled ones; 8 to validate on
 SHORT = [
@@ -159,12 +159,16 @@ def launch_trial(
 ) -> Launch:
     """Start a training; `before` is called first in each of its processes."""
 
+    def run() -> None:
+        with report_unwritable("--work-dir", out):
+            _train(trial, data, out, resume, options or {})
+
     def work() -> int:
         if before is not None:
             before()
         if interrupt is not None:
             _arm(interrupt, trial.processes)
-        return exit_code(lambda: _train(trial, data, out, resume, options or {}), "interrupted")
+        return exit_code(run, "interrupted")
 
     return fork(trial.processes, work, log or out.with_name(f"{out.name}.log"))
 
