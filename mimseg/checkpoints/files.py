@@ -227,19 +227,24 @@ def find_resumable(
 def _newest(folder: Path, trust: bool = False) -> str | None:
     """A folder's newest whole checkpoint; see `find_resumable`."""
     steps = []
-    for path in sorted(folder.glob("*_*.pth")) if folder.is_dir() else ():
-        if _NUMBERED.fullmatch(path.name) and path.is_file():
-            if step := training_step(path):
-                steps.append((step, path))
-            else:
-                reason = damage(path) or "it holds no training iteration (meta.iter)"
-                _pass_over(path, reason)
+    for path in numbered(folder):
+        if step := training_step(path):
+            steps.append((step, path))
+        else:
+            reason = damage(path) or "it holds no training iteration (meta.iter)"
+            _pass_over(path, reason)
     for _, path in sorted(steps, reverse=True):
         reason = _fault(path, trust)
         if not reason:
             return str(path)
         _pass_over(path, reason)
     return None
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The files of a folder that a training may go on from, by their names."""
+    paths = sorted(folder.glob("*_*.pth")) if folder.is_dir() else []
+    return [path for path in paths if _NUMBERED.fullmatch(path.name) and path.is_file()]
 
 
 def _pass_over(path: Path, reason: str) -> None:

@@ -57,7 +57,9 @@ def kind(variants: Mapping[str, dict[str, Any]], runs: tuple[str, ...] = FAULT_R
     """Add a function to the kinds, under its name."""
 
     def add(happen: Callable[..., None]) -> Callable[..., None]:
-        KINDS[happen.__name__.replace("_json", ".json").replace("_", " ")] = Kind(happen, variants, runs)
+        KINDS[happen.__name__.replace("_json", ".json").replace("_", " ")] = Kind(
+            happen, variants, runs
+        )
         return happen
 
     return add
