@@ -110,7 +110,10 @@ HOOKS = LazyRegistry(
 OPTIM_WRAPPERS = LazyRegistry(
     "optim_wrapper",
     root.OPTIM_WRAPPERS,
-    {"AmpOptimWrapper": "mimseg.engine.amp_optim_wrapper"},
+    {
+        "OptimWrapper": "mimseg.engine.optim_wrapper",
+        "AmpOptimWrapper": "mimseg.engine.amp_optim_wrapper",
+    },
 )
 OPTIM_WRAPPER_CONSTRUCTORS = LazyRegistry(
     "optimizer wrapper constructor",

@@ -192,9 +192,14 @@ def _fault(path: Path, trust: bool) -> str:
         return "it does not load"
 
 
-def checkpoint_folder(cfg: Mapping) -> Path:
-    """Where a training puts its checkpoints: its work dir, or below the hook's `out_dir`."""
-    work_dir = Path(cfg["work_dir"]).expanduser()
+def checkpoint_folder(cfg: Mapping, work_dir: str | Path | None = None) -> Path:
+    """Where a training puts its checkpoints: its work dir, or below the hook's `out_dir`.
+
+    Args:
+        cfg: the training's config.
+        work_dir: of a stage; None for the config's.
+    """
+    work_dir = Path(work_dir or cfg["work_dir"]).expanduser()
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
     out_dir = hook.get("out_dir")
     return Path(out_dir).expanduser() / work_dir.name if out_dir else work_dir  # mmengine's rule
@@ -229,11 +234,12 @@ def _newest(folder: Path, trust: bool = False) -> str | None:
     steps = []
     for path in numbered(folder):
         if step := training_step(path):
-            steps.append((step, path))
+            steps.append((step, not path.name.startswith("step_"), path))
         else:
             reason = damage(path) or "it holds no training iteration (meta.iter)"
             _pass_over(path, reason)
-    for _, path in sorted(steps, reverse=True):
+    # of two with equal steps the regular one, which is saved after the interim one
+    for *_, path in sorted(steps, reverse=True):
         reason = _fault(path, trust)
         if not reason:
             return str(path)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mimseg.errors import UserError
@@ -27,19 +25,6 @@ def trust(path: str | Path) -> None:
         UserError: a folder. Files are trusted one by one.
     """
     _names.add(_identity(path, "mimseg.trust"))
-
-
-@contextmanager
-def trusting(path: str | Path) -> Iterator[None]:
-    """Within the block, trust a file as `trust` does."""
-    name = _identity(path)
-    new = name not in _names
-    _names.add(name)
-    try:
-        yield
-    finally:
-        if new:
-            _names.discard(name)
 
 
 def is_trusted(*names: str | Path) -> bool:

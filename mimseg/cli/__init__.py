@@ -13,6 +13,7 @@ from importlib import import_module
 COMMANDS = {  # name -> (module, what it does)
     "pretrain": ("pretrain", "pretrain a backbone on a folder of images"),
     "train": ("train", "train what a config describes: pretraining, segmentation or detection"),
+    "replay": ("replay", "repeat the step at which a run diverged, and say where it began"),
     "test": ("test", "measure a checkpoint on the test split of a config"),
     "benchmark": ("benchmark", "pretrain, fine-tune, test and write a report"),
     "convert": ("convert", "write a checkpoint's backbone by another library's names"),

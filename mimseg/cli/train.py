@@ -28,6 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--init", metavar="X", help="checkpoint or work dir whose weights the backbone starts with"
     )
     parser.add_argument(
+        "--skip-nonfinite",
+        type=int,
+        metavar="N",
+        help="skip up to N steps in a row whose loss or gradient is not finite, instead of ending "
+        "the run at the first (0)",
+    )
+    parser.add_argument(
         "--rehearse",
         action="store_true",
         help="try it in a minute on its own data: small, two steps, one validation; keeps nothing",
@@ -41,7 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         from mimseg.engine.console import set_up
-        from mimseg.engine.prepare import check_config, prepare_work_dir, use_amp, use_init
+        from mimseg.engine.prepare import (
+            check_config,
+            prepare_work_dir,
+            use_amp,
+            use_init,
+            use_skip,
+        )
         from mimseg.engine.run import leave_group, train
         from mimseg.engine.stages import train_stages
         from mimseg.engine.summary import say_end
@@ -59,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             use_amp(cfg)
         if args.init:
             use_init(cfg, args.init, args.trust)
+        if args.skip_nonfinite is not None:
+            use_skip(cfg, args.skip_nonfinite)
         if args.print_config:
             cfg.pop("launcher")  # the command line's
             return print(cfg.pretty_text)

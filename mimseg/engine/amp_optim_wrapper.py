@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from mimseg.engine.optim_wrapper import OptimWrapper
 from mimseg.errors import UserError
 from mimseg.registry import OPTIM_WRAPPERS
 
@@ -20,16 +20,19 @@ class AmpOptimWrapper(OptimWrapper):
     """Run the forward pass under autocast to bfloat16; weights, gradients and loss stay float32.
 
     mmengine's wrapper of that name refuses a CPU, and scales the loss, which bfloat16, having the
-    range of float32, does not need. Gradient accumulation and clipping are mmengine's.
+    range of float32, does not need. All else is `OptimWrapper`'s: steps that are not finite are
+    skipped.
 
     Args:
         optimizer: the optimizer; its first parameter tells the device.
         dtype: "bfloat16" and nothing else: float16 would need a loss scaler.
-        kwargs: accumulative_counts, clip_grad, as for mmengine's OptimWrapper.
+        kwargs: accumulative_counts, clip_grad, skip_nonfinite, as for OptimWrapper.
 
     Raises:
         UserError: another dtype, or a device that has no bfloat16 arithmetic.
     """
+
+    precision = "bfloat16"
 
     def __init__(self, optimizer: torch.optim.Optimizer, dtype: str = "bfloat16", **kwargs) -> None:
         if str(dtype).removeprefix("torch.") != "bfloat16":
@@ -55,7 +58,7 @@ class AmpOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast on the model's device, within mmengine's context for accumulation."""
+        """Autocast on the model's device, within the context of `OptimWrapper`."""
         device_type = next(model.parameters()).device.type
         self._check(device_type)
         with super().optim_context(model), torch.autocast(device_type, dtype=torch.bfloat16):

@@ -32,9 +32,10 @@ class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's CheckpointHook, with every step of saving in an order that loses nothing.
 
     A checkpoint is written under a temporary name in its own folder, flushed to the disk, given a
-    checksum (`mimseg.checkpoints.checksum`) and renamed; `last_checkpoint` is replaced the same way; only then are outdated checkpoints removed.
-    (mmengine removes first, so that a run killed while it writes may lose all it had.) Temporary
-    files that a killed run left behind go at the start of training and at the next save.
+    checksum (`mimseg.checkpoints.checksum`) and renamed; `last_checkpoint` is replaced the same
+    way; only then are outdated checkpoints removed. (mmengine removes first, so that a run killed
+    while it writes may lose all it had.) Temporary files that a killed run left behind go at the
+    start of training and at the next save.
 
     Between those, an interim checkpoint `step_<iteration>.pth` is saved by the clock, before a
     validation, and on a signal, always after an optimizer step. There is one at most: it goes when

@@ -125,7 +125,7 @@ class ConsoleHook(Hook):
         parts = [f"step {done:>{len(str(total))}}/{total}", f"{100 * done // total:3d}%"]
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             parts.append(f"epoch {runner.epoch + 1}/{runner.max_epochs}")
-        parts += [self._losses(runner, count), f"lr {short(_rate(runner))}"]
+        parts += [self._losses(runner, count), f"lr {short(learning_rate(runner))}"]
         parts += self._speed(runner, done, count, now)
         if torch.cuda.is_available():
             parts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
@@ -201,7 +201,7 @@ def _mean(runner: Runner, name: str, count: int) -> float:
     return float(scalars[name].mean(count)) if name in scalars else float("nan")
 
 
-def _rate(runner: Runner) -> float:
+def learning_rate(runner: Runner) -> float:
     """The learning rate before layer decay."""
     scalars = runner.message_hub.log_scalars
     name = "train/base_lr" if "train/base_lr" in scalars else "train/lr"

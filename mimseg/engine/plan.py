@@ -27,7 +27,10 @@ _LENGTHS = ("max_epochs", "max_iters")
 _ENDS = ("end", "T_max", "total_steps")
 _SCHEDULE = ("param_scheduler", "train_cfg.max_epochs", "train_cfg.max_iters")
 _FIXED_OPTIMIZER = ("optim_wrapper.optimizer.type",)
-_SAID = ("custom_hooks", "optim_wrapper.clip_grad", "optim_wrapper.type", "optim_wrapper.dtype")
+_SAID = (
+    "custom_hooks",
+    *(f"optim_wrapper.{key}" for key in ("clip_grad", "type", "dtype", "skip_nonfinite")),
+)
 _MISSING = object()
 
 
@@ -103,8 +106,11 @@ def _check_ends(before: Mapping, after: Mapping) -> None:
         was, now = (plan.get("train_cfg", {}).get(length) for plan in (before, after))
         if was is None or now is None or now <= was:
             continue
-        for key, value in _leaves(after.get("param_scheduler", []), "param_scheduler"):
-            if key.rpartition(".")[2] in _ENDS and value == was:
+        leaves = _leaves(after.get("param_scheduler", []), "param_scheduler")
+        ends = [(key, value) for key, value in leaves if key.rpartition(".")[2] in _ENDS]
+        last = max((value for _, value in ends if isinstance(value, int)), default=now)
+        for key, value in ends:
+            if value == last == was:
                 raise UserError(
                     key,
                     value,

@@ -96,6 +96,19 @@ def use_amp(cfg: Config) -> None:
     cfg.optim_wrapper.type = "mimseg.AmpOptimWrapper"
 
 
+def use_skip(cfg: Config, steps: int) -> None:
+    """Let up to this many steps in a row be skipped where they are not finite.
+
+    Raises:
+        UserError: a wrapper of another kind than ours, which cannot skip.
+    """
+    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
+    if kind not in ("OptimWrapper", "mimseg.OptimWrapper", "mimseg.AmpOptimWrapper"):
+        expected = "'OptimWrapper' or 'mimseg.AmpOptimWrapper' for --skip-nonfinite"
+        raise UserError("optim_wrapper.type", kind, expected=expected)
+    cfg.optim_wrapper.skip_nonfinite = steps
+
+
 def use_init(cfg: Config, checkpoint: str, trust: bool = False) -> None:
     """Let the backbone start from a checkpoint; it is resolved and opened before training.
 

@@ -28,6 +28,7 @@ from mimseg.checkpoints.loader import load_whole, weights_in
 from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.checkpoint_hook import DONE, STOPPED, CheckpointHook
 from mimseg.engine.console import ConsoleHook, plain_metrics, say
+from mimseg.engine.finite import FiniteHook
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
 from mimseg.engine.runner import Runner, bare, build_runner
@@ -109,6 +110,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     last, console = _RunHook(rate), ConsoleHook(batch)
     runner.register_hook(last)
     runner.register_hook(console)
+    runner.register_hook(FiniteHook())
     check_views = getattr(bare(runner.model), "check_views", None)
     if check_views is not None and (sizes := view_sizes(cfg)):
         check_views(sizes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import get_rank, sync_random_seed
 from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -22,6 +23,7 @@ from mimseg.checkpoints.loader import load_start
 from mimseg.engine.compile import check_compile, compile_networks
 from mimseg.engine.console import hush, say
 from mimseg.engine.loops import EpochLoop, IterLoop
+from mimseg.engine.optim_wrapper import with_our_wrapper
 from mimseg.engine.resume import StateHook, restore
 from mimseg.engine.scale_lr import short
 from mimseg.engine.signals import shield_worker
@@ -52,6 +54,15 @@ class Runner(MMEngineRunner):
         self.base_seed = sync_random_seed() if seed is None else seed
         self.rank_seed = get_rank() if diff_rank_seed else 0
         super().set_randomness(self.base_seed, diff_rank_seed, **options)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """As mmengine's; its plain wrapper is replaced by ours."""
+        return super().build_optim_wrapper(with_our_wrapper(optim_wrapper, get_device()))
+
+    def save_checkpoint(self, *args: object, **kwargs: object) -> None:
+        """As mmengine's, which saves on the first rank alone, after hooks on all of them."""
+        self.call_hook("before_save")
+        super().save_checkpoint(*args, **kwargs)
 
     def build_logger(self, *args: object, **kwargs: object) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)

@@ -13,6 +13,7 @@ from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from mimseg.checkpoints.files import checkpoint_folder
 from mimseg.data.checks.config import DatasetConfig, config_datasets
 from mimseg.engine.console import main_metrics, say
 from mimseg.engine.scale_lr import LearningRate
@@ -89,11 +90,11 @@ def say_end(cfg: Config, record: Mapping) -> None:
         cfg: the config of the whole training, stages included.
         record: its done.json.
     """
-    work_dir = Path(cfg.work_dir)
     say(f"trained in {clock(record['seconds'])}")
     if record["checkpoint"]:
-        say(f"  checkpoint  {work_dir / record['checkpoint']}")
-    for best in sorted(work_dir.glob("best_*.pth")):
+        path = Path(cfg.work_dir) / record["checkpoint"]
+        say(f"  checkpoint  {checkpoint_folder(cfg, path.parent) / path.name}")
+    for best in sorted(checkpoint_folder(cfg).glob("best_*.pth")):
         say(f"  best        {best}")
     if record["metrics"]:
         say(f"  result      {main_metrics(record['metrics'])}")
@@ -105,7 +106,7 @@ def say_end(cfg: Config, record: Mapping) -> None:
 
 def next_command(cfg: Config) -> str | None:
     """What to type after a training; None where there is nothing that would work as it is."""
-    work_dir = shlex.quote(str(cfg.work_dir))
+    work_dir = shlex.quote(str(checkpoint_folder(cfg)))
     if not _teachers(cfg.model):
         if cfg.get("test_cfg") is None:
             return None

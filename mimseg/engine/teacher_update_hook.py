@@ -15,7 +15,9 @@ class TeacherUpdateHook(Hook):
 
     Where gradients are accumulated, the iterations between two steps change nothing. The teachers
     count their updates themselves and save the count, so a resumed run continues their schedule.
-    A model whose teachers all stand still is left alone.
+    A model whose teachers all stand still is left alone. So are teachers after a step that was
+    skipped for not being finite, where the host knows of it; else they take one more small step
+    towards the unchanged student.
 
     A teacher is averaged before a checkpoint of the same iteration is saved, as mmengine's
     checkpoint hooks have a lower priority.
@@ -41,6 +43,8 @@ class TeacherUpdateHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         """Follow the student, if the optimizer has just stepped."""
-        if self._followers and runner.optim_wrapper.should_update():
+        wrapper = runner.optim_wrapper
+        skipped = getattr(wrapper, "skipped", False)
+        if self._followers and wrapper.should_update() and not skipped:
             for teacher in self._followers:
                 teacher.update(self._student, self._total)

@@ -26,9 +26,13 @@ class Masking(nn.Module):
 
     Attributes:
         teacher: the teacher whose output the masks are drawn from, for those that need one.
+        draws_for: (rank, processes) whose masks are drawn; None for this process.
+        counters: buffers that count iterations, those of skipped steps included.
     """
 
     teacher: str | None = None
+    draws_for: tuple[int, int] | None = None
+    counters = ("step",)
 
     def __init__(self, num_masks: int = 1, seed: int | None = None) -> None:
         super().__init__()
@@ -77,10 +81,10 @@ class Masking(nn.Module):
         generator.manual_seed(mix(self._host_seed, 0, self._host_step))
         self._host_step += 1
         self.step.fill_(self._host_step)
-        processes = get_world_size()
+        rank, processes = self.draws_for or (get_rank(), get_world_size())
         masks = self.draw(batch * processes * self.num_masks, grid, generator, teachers or {})
         # samples go round the processes: see mimseg.data.order
-        return masks.view(batch, processes, self.num_masks, -1)[:, get_rank()].flatten(0, 1)
+        return masks.view(batch, processes, self.num_masks, -1)[:, rank].flatten(0, 1)
 
     def draw(
         self,

@@ -67,6 +67,8 @@ def rehearse(cfg: Config) -> Config:
                 few_images(one, split, STEPS * batch if split == "train" else BATCH)
         shorten(one)
         one.update(load_from=None, resume=False)
+        if hook := (one.get("default_hooks") or {}).get("checkpoint"):
+            hook.pop("out_dir", None)  # nothing is kept
         one.pop("compile", None)
         _use_float32_where_needed(one.optim_wrapper)
         if one.get("visualizer"):  # nothing is sent to a tracking server

@@ -314,7 +314,8 @@ def put_text(path, marker, *places):
         node = content
         for name in place.split("."):
             node = node.setdefault(name, {})
-        node[key] = f"open({str(marker)!r}, 'w')\nmodel = dict(type='Toy')\n"
+        text = node.get(key, "model = dict(type='Toy')\n")
+        node[key] = f"open({str(marker)!r}, 'w')\n{text}"
     torch.save(content, path)
     write_checksum(path)
 

@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
+from mimseg.checkpoints.checksum import damage
 from mimseg.checkpoints.files import find_resumable, is_loadable, read_checkpoint
 from mimseg.engine import checkpoint_hook
 from mimseg.errors import UserError
@@ -63,7 +64,16 @@ def make_runner(work_dir, iters=8, resume_from=None, **hook):
 
 
 def names(folder):
-    return sorted(p.name for p in Path(folder).iterdir() if "ep" in p.name or "iter" in p.name)
+    """The checkpoints in a folder, temporary ones included."""
+    paths = [path for path in Path(folder).iterdir() if path.suffix != ".sha256"]
+    return sorted(p.name for p in paths if "ep" in p.name or "iter" in p.name)
+
+
+def all_whole(folder):
+    """Whether each checkpoint is as its checksum says, and there is no checksum without one."""
+    paths = {path for path in Path(folder).iterdir() if path.suffix == ".pth"}
+    sums = {path.with_suffix("") for path in Path(folder).glob("*.sha256")}
+    return paths == sums and not any(map(damage, paths))
 
 
 def test_keeps_two_and_writes_what_mmengine_writes(tmp_path):
@@ -74,7 +84,7 @@ def test_keeps_two_and_writes_what_mmengine_writes(tmp_path):
     saved = read_checkpoint(tmp_path / "iter_8.pth")
     assert torch.equal(saved["state_dict"]["backbone.weight"], runner.model.backbone.weight)
     assert saved["meta"]["iter"] == 8 and "optimizer" in saved and "param_schedulers" in saved
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*")) and all_whole(tmp_path)
 
 
 def test_nothing_is_removed_before_the_new_one_is_in_place(tmp_path, monkeypatch):
@@ -82,7 +92,8 @@ def test_nothing_is_removed_before_the_new_one_is_in_place(tmp_path, monkeypatch
     replace = os.replace
 
     def spy(source, target):
-        seen.append((Path(target).name, [p for p in names(tmp_path) if not p.startswith(".")]))
+        if not str(target).endswith(".sha256"):
+            seen.append((Path(target).name, [p for p in names(tmp_path) if not p.startswith(".")]))
         assert Path(source).parent == Path(target).parent
         replace(source, target)
 
@@ -139,7 +150,7 @@ def test_killed_run_resumes_and_ends_clean(tmp_path, monkeypatch, moment):
     runner.train()
     assert runner.iter == 8
     assert names(tmp_path) == ["iter_6.pth", "iter_8.pth"]
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*")) and all_whole(tmp_path)
 
 
 def test_a_broken_newest_one_is_passed_over(tmp_path):

@@ -95,6 +95,8 @@ def test_what_may_not_change_is_named(key, value):
 def test_a_schedule_that_ended_with_the_run_is_to_follow_it():
     with pytest.raises(UserError, match=r"param_scheduler.1.end = 20: expected 40.*1.end=40"):
         compare({"train_cfg.max_iters": 40})
+    warm_up = {"param_scheduler.0.end": 20, "param_scheduler.1.end": 40}  # the other one goes on
+    assert compare({"train_cfg.max_iters": 40, **warm_up}).schedule
 
 
 def test_images_per_step_stay():

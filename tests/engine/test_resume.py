@@ -169,13 +169,13 @@ def test_gradients_on_their_way_are_kept(tmp_path, accumulation):
 def test_a_signal_saves_at_the_next_optimizer_step(tmp_path):
     option = {"optim_wrapper.accumulative_counts": 2}
     run.train(config(tmp_path / "whole", **option))
-    stop = {"step": 5, "number": signal.SIGUSR1}
+    stop, handler = {"step": 5, "number": signal.SIGUSR1}, signal.getsignal(signal.SIGUSR1)
     with pytest.raises(EndOfRun) as end:
         run.train(config(tmp_path / "broken", stop=stop, **option))
     assert end.value.code == RESUMABLE and "after step 6 of 8 on SIGUSR1" in str(end.value)
     assert read_json(tmp_path / "broken/stopped.json")["step"] == 6
     assert (tmp_path / "broken/step_6.pth").exists()
-    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGUSR1) is handler
     run.train(config(tmp_path / "broken", **option), resume=True)
     whole, broken = (weights(tmp_path / name / "iter_8.pth") for name in ("whole", "broken"))
     assert torch.equal(whole, broken)
