@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from mmengine.dist import get_world_size, is_main_process
 
 SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
 RESUMABLE = 75  # sysexits.h's EX_TEMPFAIL: the same command can be run again
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 # a launcher passes on a signal that its processes had from the terminal or the scheduler themselves
 _SAME_SIGNAL = 10.0
@@ -70,7 +74,8 @@ def shield_worker(init: Callable[[int], None] | None, worker: int) -> None:
     """Start a loader process that leaves signals to the training, which needs it for its last step.
 
     Terminals, schedulers and `kill -- -PGID` signal the whole group. A second SIGTERM ends it: its
-    parent sends one when it is done with it.
+    parent sends one when it is done with it. On Linux it ends with its parent, which torch's own
+    processes outlive where what they have read does not fit into the pipe to it.
 
     Args:
         init: the loader's own function for the start of a process.
@@ -79,6 +84,8 @@ def shield_worker(init: Callable[[int], None] | None, worker: int) -> None:
     for name in SIGNALS:
         if number := getattr(signal, name, None):
             signal.signal(number, _default_next if name == "SIGTERM" else signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if init is not None:
         init(worker)
 

@@ -160,7 +160,7 @@ def _kill_at(case: Case, moment: Moment, **how: Any) -> None:
 
 
 @kind({"before the rename": dict(after=False), "after the rename": dict(after=True)})
-def kill_at_stopped_json(case: Case, after: bool) -> None:
+def kill_while_stopping(case: Case, after: bool) -> None:
     """SIGKILL while a run that a signal stops writes of it."""
     interrupt = Interrupt(case.run.stages[-1], 8, signal.SIGTERM)
     _kill_at(case, Moment("os.rename", "/stopped.json$", after=after), interrupt=interrupt)
@@ -301,11 +301,13 @@ def newest_damaged(case: Case, damage: Callable) -> None:
 
 @kind({name: dict(damage=DAMAGES[name]) for name in ("truncated", "data flipped")})
 def all_damaged(case: Case, damage: Callable) -> None:
-    """The run says so, and does not take one."""
+    """The run says so and takes none; it begins again when they are removed."""
     case.interrupt()
-    for path in wreck.steps_saved(_present_stage(case)).values():
-        case.places.append(f"{path.name} {damage(path, case.random)}")
-        case.damaged.add(path)
+    files = list(wreck.steps_saved(_present_stage(case)).values())
+    case.places += [f"{path.name} {damage(path, case.random)}" for path in files]
+    case.end(case.start(), MISTAKE)
+    for path in files:
+        path.unlink()
 
 
 @kind(

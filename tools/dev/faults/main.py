@@ -96,11 +96,15 @@ def try_events(chosen: Sequence[Event], out: Path, jobs: int = 1) -> list[dict[s
         trials = {Trial(e.run, 2 if e.kind == "rank killed" else 1) for e in chosen}
         list(pool.map(train_whole, trials, [data] * len(trials), [out] * len(trials)))
         tried = {pool.submit(try_event, event, data, out): event for event in chosen}
-        for future in as_completed(tried):
-            result = results[tried[future]] = future.result()
-            progress.update(len(results))
-            if result["lost"]:
-                print(f"{tried[future].name}: {result['lost']}", flush=True)
+        try:
+            for future in as_completed(tried):
+                result = results[tried[future]] = future.result()
+                progress.update(len(results))
+                if result["lost"]:
+                    print(f"{tried[future].name}: {result['lost']}", flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return [results[event] for event in chosen]
 
 
