@@ -232,7 +232,7 @@ def find_resumable(
 def _newest(folder: Path, trust: bool = False) -> str | None:
     """A folder's newest whole checkpoint; see `find_resumable`."""
     steps = []
-    for path in _numbered(folder):
+    for path in numbered(folder):
         if step := training_step(path):
             steps.append((step, not path.name.startswith("step_"), path))
         else:
@@ -246,7 +246,7 @@ def _newest(folder: Path, trust: bool = False) -> str | None:
     return None
 
 
-def _numbered(folder: Path) -> list[Path]:
+def numbered(folder: Path) -> list[Path]:
     """The checkpoints that a training has written to go on from, by name."""
     paths = sorted(folder.glob("*_*.pth")) if folder.is_dir() else []
     return [path for path in paths if _NUMBERED.fullmatch(path.name) and path.is_file()]
@@ -309,7 +309,7 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
         return newest
     below = sorted(p.parent.name for p in path.glob("*/last_checkpoint"))
     fix = f"name one of its folders: {', '.join(below)}" if below else "has the run saved one yet?"
-    if _numbered(path):
+    if numbered(path):
         fix = "the warnings say what is wrong with those in it"
     raise UserError(
         key, str(path), expected=f"{expected}; this folder has none that loads", fix=fix

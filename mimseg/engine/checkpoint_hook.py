@@ -23,6 +23,7 @@ from mimseg.files import replacing, write_json
 from mimseg.registry import HOOKS
 
 INTERIM = "step_{}.pth"
+DONE = "done.json"  # in the work dir of a run that is finished
 STOPPED = "stopped.json"  # in the work dir of a run that a signal stopped
 
 
@@ -275,7 +276,8 @@ def _between_steps(runner) -> bool:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files, and checksums without a file, that a killed run left in a folder."""
-    for path in folder.glob(".*.saving"):
+    names = ("*.saving", *(f"{name}.*.tmp" for name in (DONE, STOPPED, "last_checkpoint")))
+    for path in [path for name in names for path in folder.glob(f".{name}")]:
         if path.is_dir():
             shutil.rmtree(path)
         else:

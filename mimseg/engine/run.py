@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -17,16 +16,18 @@ from mmengine.dist import (
 )
 from mmengine.hooks import Hook
 
+from mimseg.checkpoints.checksum import damage
 from mimseg.checkpoints.files import (
     checkpoint_folder,
     find_resumable,
+    numbered,
     read_checkpoint,
     resolve_checkpoint,
 )
 from mimseg.checkpoints.loader import load_whole, weights_in
 from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.build_errors import report_build_errors
-from mimseg.engine.checkpoint_hook import STOPPED, CheckpointHook
+from mimseg.engine.checkpoint_hook import DONE, STOPPED, CheckpointHook
 from mimseg.engine.closing import close
 from mimseg.engine.console import ConsoleHook, plain_metrics, say
 from mimseg.engine.finite import FiniteHook
@@ -37,7 +38,7 @@ from mimseg.engine.scale_lr import LearningRate, scale_lr
 from mimseg.engine.summary import say_model, say_plan, say_result, say_test
 from mimseg.engine.unused import UntrainedHook, report_unreduced
 from mimseg.errors import UserError
-from mimseg.files import write_json
+from mimseg.files import read_json, write_json
 
 
 class _RunHook(Hook):
@@ -85,16 +86,12 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     """
     join_group(cfg)
     work_dir = Path(cfg.work_dir)
-    record_file = work_dir / "done.json"
-    schedule = cfg.train_cfg.to_dict()
-    if resume and record_file.exists():
-        record = json.loads(record_file.read_text())
-        if record["schedule"] == schedule:
-            say(f"{work_dir} is finished: nothing to do")
-            return record
-    start = time.monotonic()
+    record, checkpoint = _earlier(cfg, trust) if resume else (None, None)
+    if record:
+        say(f"{work_dir} is finished: nothing to do")
+        return record
+    start, schedule = time.monotonic(), cfg.train_cfg.to_dict()
     cfg.resume = False
-    checkpoint = _newest(cfg, trust) if resume else None
     if checkpoint:
         cfg.resume, cfg.load_from = True, str(checkpoint)
         _take_seed(cfg, checkpoint, trust)
@@ -143,7 +140,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
         loss=console.loss,
     )
     if is_main_process():
-        write_json(record_file, record)
+        write_json(work_dir / DONE, record)
     close(runner)
     return record
 
@@ -227,18 +224,44 @@ def _train(runner: Runner, cfg: Config) -> None:
                 hook.stop.remove()
 
 
-def _newest(cfg: Config, trust: bool) -> str | None:
-    """The checkpoint to resume from, as the first rank sees the folder."""
-    newest: list[str | UserError | None] = [None]
+def _earlier(cfg: Config, trust: bool) -> tuple[dict | None, str | None]:
+    """What there is of a run, as the first rank sees the folder; see `_look`."""
+    state: list[tuple | UserError | None] = [None]
     if is_main_process():
         try:
-            newest = [find_resumable(cfg.work_dir, trust, checkpoint_folder(cfg))]
+            state = [_look(cfg, trust)]
         except UserError as error:  # which ends all ranks
-            newest = [error]
-    broadcast_object_list(newest)
-    if isinstance(newest[0], UserError):
-        raise newest[0]
-    return newest[0]
+            state = [error]
+    broadcast_object_list(state)
+    if isinstance(state[0], UserError):
+        raise state[0]
+    return state[0]
+
+
+def _look(cfg: Config, trust: bool) -> tuple[dict | None, str | None]:
+    """The record of a run if it is finished, else its newest whole checkpoint; or neither.
+
+    A run whose last checkpoint was damaged since is finished only if no earlier one is whole.
+
+    Raises:
+        UserError: there are checkpoints, but none is whole.
+    """
+    folder, record = checkpoint_folder(cfg), read_json(Path(cfg.work_dir) / DONE)
+    finished = isinstance(record, dict) and record.get("schedule") == cfg.train_cfg.to_dict()
+    if finished:
+        last = folder / str(record.get("checkpoint"))
+        if not last.is_file() or not damage(last):
+            return record, None
+    if checkpoint := find_resumable(cfg.work_dir, trust, folder):
+        return None, checkpoint
+    if not finished and (names := [path.name for path in numbered(folder)]):
+        raise UserError(
+            "--resume",
+            str(folder),
+            expected=f"a whole checkpoint; {', '.join(names)} cannot be used",
+            fix="put a copy there, or remove them to train from the beginning",
+        )
+    return record if finished else None, None
 
 
 def _take_seed(cfg: Config, checkpoint: str, trust: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +20,8 @@ from mimseg.engine.verdict import Readback
 
 SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
 RESUMABLE = 75  # sysexits.h's EX_TEMPFAIL: the same command can be run again
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 # a launcher passes on a signal that its processes had from the terminal or the scheduler themselves
 _SAME_SIGNAL = 10.0
@@ -72,7 +76,8 @@ def shield_worker(init: Callable[[int], None] | None, worker: int) -> None:
     """Start a loader process that leaves signals to the training, which needs it for its last step.
 
     Terminals, schedulers and `kill -- -PGID` signal the whole group. A SIGTERM of the training
-    itself, which is how it ends its loaders, is obeyed.
+    itself, which is how it ends its loaders, is obeyed. On Linux a loader process ends with its
+    parent; torch's own outlive it where what they have read does not fit into the pipe to it.
 
     Args:
         init: the loader's own function for the start of a process.
@@ -85,6 +90,8 @@ def shield_worker(init: Callable[[int], None] | None, worker: int) -> None:
             elif hasattr(signal, "sigwaitinfo"):  # which tells who sent it
                 signal.pthread_sigmask(signal.SIG_BLOCK, {number})
                 threading.Thread(target=_obey, args=(os.getppid(), number), daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if init is not None:
         init(worker)
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from mimseg.checkpoints.files import checkpoint_folder
 from mimseg.engine.build_errors import report_build_errors
+from mimseg.engine.checkpoint_hook import DONE, remove_leftovers
 from mimseg.engine.closing import free_memory
 from mimseg.engine.console import say
 from mimseg.engine.prepare import check_config, merge_options, view_sizes
@@ -49,6 +50,8 @@ def train_stages(cfg: Config, resume: bool = False, trust: bool = False) -> dict
     for stage in stages.values():  # before the first one trains for days
         check_config(stage, ("train", "val"))
         check_model(stage)
+    if is_main_process():
+        remove_leftovers(work_dir)
     for number, (name, stage) in enumerate(stages.items()):
         say(f"stage {number + 1} of {len(stages)}: {name}")
         Path(stage.work_dir).mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,7 @@ def train_stages(cfg: Config, resume: bool = False, trust: bool = False) -> dict
     record = {**record, "checkpoint": f"{name}/{record['checkpoint']}"}
     if is_main_process():
         write_text(work_dir / "last_checkpoint", record["checkpoint"])
-        write_json(work_dir / "done.json", record)
+        write_json(work_dir / DONE, record)
     return record
 
 

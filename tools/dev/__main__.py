@@ -10,6 +10,7 @@ COMMANDS = {
     "cost": "dev.cost.main",
     "records": "dev.records",
     "resume-grid": "dev.resume_grid",
+    "faults": "dev.faults.main",
 }
 
 if __name__ == "__main__":

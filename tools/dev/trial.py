@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -21,7 +22,7 @@ import torch
 from mimseg.checkpoints.files import find_resumable, read_checkpoint
 from mimseg.cli.scenes import main as make_scenes
 from mimseg.errors import exit_code
-from mimseg.files import read_json
+from mimseg.files import read_json, report_unwritable
 
 IMAGES = 24  # unlabeled ones and labeled ones; 8 to validate on
 SHORT = [
@@ -144,27 +145,109 @@ def train_trial(
     options: dict[str, Any] | None = None,
 ) -> list[int]:
     """Train in new processes, with the output in `out`.log. Returns their exit codes."""
+    return launch_trial(trial, data, out, resume, interrupt, options).wait()
+
+
+def launch_trial(
+    trial: Trial,
+    data: Path,
+    out: Path,
+    resume: bool = False,
+    interrupt: Interrupt | None = None,
+    options: dict[str, Any] | None = None,
+    before: Callable[[], None] | None = None,
+    log: Path | None = None,
+) -> Launch:
+    """Start a training; `before` is called first in each of its processes."""
+
+    def run() -> None:
+        with report_unwritable("--work-dir", out):
+            _train(trial, data, out, resume, options or {})
 
     def work() -> int:
+        if before is not None:
+            before()
         if interrupt is not None:
             _arm(interrupt, trial.processes)
-        return exit_code(lambda: _train(trial, data, out, resume, options or {}))
+        return exit_code(run, "interrupted")
 
-    return fork(trial.processes, work, out.with_name(f"{out.name}.log"))
+    return fork(trial.processes, work, log or out.with_name(f"{out.name}.log"))
 
 
-def fork(processes: int, work: Callable[[], int], log: Path) -> list[int]:
-    """Run a function in processes of one group of ranks. Returns their exit codes."""
+class Launch:
+    """Processes of one training, in a process group of their own with their loader processes.
+
+    Args:
+        children: their numbers by rank; the first one's is the group's.
+    """
+
+    def __init__(self, children: list[int]) -> None:
+        self.children, self.group = children, children[0]
+        self.codes: list[int | None] = [None] * len(children)
+
+    def send(self, number: signal.Signals, rank: int | None = None) -> None:
+        """Send a signal to one process, or to the whole group."""
+        if rank is None:
+            os.killpg(self.group, number)
+        elif self.codes[rank] is None:
+            os.kill(self.children[rank], number)
+
+    def running(self) -> list[int]:
+        """The ranks that have not ended."""
+        for rank, child in enumerate(self.children):
+            if self.codes[rank] is None:
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if ended:
+                    self.codes[rank] = os.waitstatus_to_exitcode(status)
+        return [rank for rank, code in enumerate(self.codes) if code is None]
+
+    def left(self, seconds: float = 10) -> list[int]:
+        """Processes of the group that are still there after that time: none, in a good end."""
+        end = time.monotonic() + seconds
+        while (numbers := _group(self.group)) and time.monotonic() < end:
+            time.sleep(0.05)
+        return numbers
+
+    def wait(self, seconds: float = 600) -> list[int]:
+        """Exit codes by rank; the whole group is killed where one has not ended by then."""
+        end = time.monotonic() + seconds
+        try:
+            while self.running() and time.monotonic() < end:
+                time.sleep(0.01)
+        finally:
+            if self.running():
+                self.send(signal.SIGKILL)
+                while self.running():
+                    time.sleep(0.01)
+        return list(self.codes)
+
+
+def _group(group: int) -> list[int]:
+    """The numbers of a process group's processes, without those that have ended."""
+    numbers = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, number = entry.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(number) == group and state != "Z":
+            numbers.append(int(entry.parent.name))
+    return numbers
+
+
+def fork(processes: int, work: Callable[[], int], log: Path) -> Launch:
+    """Run a function in processes of one group of ranks."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     sys.stdout.flush()
-    children = []
+    children: list[int] = []
     for rank in range(processes):
         child = os.fork()
         if child == 0:
             code = 1
             try:
+                os.setpgid(0, children[0] if children else 0)
                 ranks = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=processes, MASTER_PORT=port)
                 os.environ |= {key: str(value) for key, value in ranks.items()}
                 os.environ["MASTER_ADDR"] = "127.0.0.1"
@@ -182,7 +265,8 @@ def fork(processes: int, work: Callable[[], int], log: Path) -> list[int]:
                 sys.stderr.flush()
                 os._exit(code)
         children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        os.setpgid(child, children[0])  # whichever of the two is first
+    return Launch(children)
 
 
 def _train(trial: Trial, data: Path, out: Path, resume: bool, options: dict[str, Any]) -> None:

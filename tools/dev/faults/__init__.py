@@ -1,0 +1,1 @@
+"""Breaks trainings, resumes them, and shows that nothing is lost."""
