@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -33,12 +34,15 @@ from mimseg.engine.console import ConsoleHook, plain_metrics, say
 from mimseg.engine.finite import FiniteHook
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
+from mimseg.engine.ranks import EqualWeightsHook, WatchHook
 from mimseg.engine.runner import Runner, bare, build_runner
 from mimseg.engine.scale_lr import LearningRate, scale_lr
 from mimseg.engine.summary import say_model, say_plan, say_result, say_test
 from mimseg.engine.unused import UntrainedHook, report_unreduced
-from mimseg.errors import UserError
+from mimseg.errors import EndOfRun, UserError
 from mimseg.files import read_json, write_json
+
+_BROKEN = re.compile("gloo|nccl|connection|socket", re.IGNORECASE)  # errors of a collective
 
 
 class _RunHook(Hook):
@@ -115,7 +119,9 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     last, console = _RunHook(rate), ConsoleHook(batch)
     runner.register_hook(last)
     runner.register_hook(console)
-    runner.register_hook(UntrainedHook())
+    watch = WatchHook()
+    for hook in (UntrainedHook(), EqualWeightsHook(), watch):
+        runner.register_hook(hook)
     runner.register_hook(FiniteHook())
     check_views = getattr(bare(runner.model), "check_views", None)
     if check_views is not None and (sizes := view_sizes(cfg)):
@@ -130,7 +136,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
                 fix=f"train_dataloader.batch_size={most} or less, or drop_last=False",
             )
         say_plan(runner, rate, cfg.resume)
-        _train(runner, cfg)
+        _train(runner, cfg, watch)
     record = dict(
         config=cfg.filename,
         schedule=schedule,
@@ -201,7 +207,7 @@ def _start(runner: Runner, trust: bool) -> dict:
     return {"state_dict": weights_in(state, path, "load_from")}
 
 
-def _train(runner: Runner, cfg: Config) -> None:
+def _train(runner: Runner, cfg: Config, watch: WatchHook) -> None:
     """Run the training; one image a process is too few for a batch norm over a map of one pixel."""
     if is_main_process():
         (Path(cfg.work_dir) / STOPPED).unlink(missing_ok=True)
@@ -218,7 +224,12 @@ def _train(runner: Runner, cfg: Config) -> None:
             fix="a larger batch, or norms of another kind (norm_cfg=dict(type='GN', "
             "num_groups=32))",
         ) from error
+    except RuntimeError as error:
+        if get_world_size() > 1 and _BROKEN.search(str(error)) and (who := watch.gone()):
+            raise EndOfRun(f"{who}: the run cannot go on without it", 1) from error
+        raise
     finally:
+        watch.close()
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
                 hook.stop.remove()

@@ -1,0 +1,118 @@
+"""Processes that differ or die are named."""
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.dist import init_dist
+from torch import nn
+
+from dev.trial import Trial, fork, import_all, launch_trial, make_data
+from mimseg.engine.ranks import EqualWeightsHook, WatchHook, _bit_sum
+from mimseg.errors import exit_code
+
+
+def in_two(work, tmp_path, seconds=60):
+    """Run a function of the rank in two gloo processes. Returns codes and output."""
+
+    def start():
+        init_dist("pytorch", backend="gloo")
+        return exit_code(lambda: work(int(os.environ["RANK"])))
+
+    codes = fork(2, start, tmp_path / "log").wait(seconds)
+    return codes, (tmp_path / "log").read_text()
+
+
+def test_a_bit_changes_the_sum():
+    for dtype in (torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.float64):
+        tensor = torch.arange(6).to(dtype).view(2, 3)
+        other = tensor.clone()
+        other[1, 2] = other[1, 2] + 1 if dtype is not torch.bool else ~other[1, 2]
+        assert _bit_sum(tensor) == _bit_sum(tensor.clone()) != _bit_sum(other)
+
+
+def test_different_weights_end_all_processes(tmp_path):
+    def work(rank):
+        model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
+        torch.manual_seed(0)
+        for parameter in model.parameters():
+            nn.init.normal_(parameter)
+        model[1].running_mean += rank  # each process's own
+        runner = SimpleNamespace(model=model)
+        EqualWeightsHook().before_train(runner)
+        with torch.no_grad():
+            model[2].weight[0, 0] += 1e-6 * rank
+        EqualWeightsHook().after_train(runner)
+
+    codes, log = in_two(work, tmp_path)
+    assert codes == [1, 1]
+    assert "at the end of the training rank 1 and rank 0 have different weights: 2.weight" in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=str)
+def test_a_process_that_is_gone_is_named(number, tmp_path):
+    def work(rank):
+        hook = WatchHook(interval=0.1, dead=1.0)
+        hook.before_train(SimpleNamespace(experiment_name="run_1"))
+        for step in range(3):
+            hook.after_train_iter(SimpleNamespace(iter=step))
+        time.sleep(0.5)
+        if rank == 1:
+            os.kill(os.getpid(), number)
+        time.sleep(20)  # in a collective, for all that is known here
+
+    codes, log = in_two(work, tmp_path, seconds=6)  # one that is only stopped is then killed
+    assert codes == [1, -signal.SIGKILL]
+    assert "rank 1 (" in log and "has not been heard of for 1 s; the last was step 3" in log
+
+
+def test_a_run_in_which_nothing_moves_says_where_it_is(tmp_path):
+    def work(rank):
+        hook = WatchHook(interval=0.1, dead=30, stuck=1.0)
+        hook.before_train(SimpleNamespace(experiment_name="run_1"))
+        hook.after_val_iter(SimpleNamespace(iter=7), batch_idx=rank)
+        time.sleep(20)
+
+    codes, log = in_two(work, tmp_path)
+    assert codes == [1, 1] and "no process has made a step for 1 s" in log
+    assert "step 7, batch 2 of a validation" in log and "time.sleep" not in log
+    assert "in work" in log  # the stacks
+
+
+def test_one_that_ends_first_is_not_missed(tmp_path):
+    def work(rank):
+        hook = WatchHook(interval=0.1, dead=0.6)
+        hook.before_train(SimpleNamespace(experiment_name="run_1"))
+        time.sleep(0.5 if rank == 1 else 2.5)
+        hook.close()
+        return 0
+
+    assert in_two(work, tmp_path)[0] == [0, 0]
+
+
+def test_a_training_names_the_process_that_was_killed(tmp_path):
+    import_all()
+    data = make_data(tmp_path / "data")
+
+    def kill_the_last():
+        interval, step = WatchHook.__init__.__defaults__[0] / 25, WatchHook.after_train_iter
+        WatchHook.__init__.__defaults__ = (interval, *WatchHook.__init__.__defaults__[1:])
+
+        def killed(hook, runner, *args, **kwargs):
+            step(hook, runner, *args, **kwargs)
+            if runner.iter == 5:
+                time.sleep(3 * interval)
+                if os.environ["RANK"] == "1":
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        WatchHook.after_train_iter = killed
+
+    trial = Trial("mae", processes=2)
+    codes = launch_trial(trial, data, tmp_path / "run", before=kill_the_last).wait(60)
+    assert codes == [1, -signal.SIGKILL]
+    log = (tmp_path / "run.log").read_text()
+    assert "rank 1 (" in log and "the last was step 6: the run cannot go on without it" in log
+    assert "Traceback" not in log
