@@ -41,6 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = read_options(args.cfg_options)
         result = replay(args.work_dir, args.config, options, args.precision, args.trust)
         print("\n".join(result.lines()))
-        return 0 if result.origin is not None else 1
+        return 0 if result.diverged else 1
 
     return exit_code(run)

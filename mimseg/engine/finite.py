@@ -13,7 +13,6 @@ from mmengine.dist import (
     all_gather_object,
     all_reduce,
     barrier,
-    get_rank,
     get_world_size,
     is_main_process,
 )
@@ -100,7 +99,7 @@ class FiniteHook(Hook):
         if not _finite(runner.model.parameters()):
             self._ending = True
             what = f"diverged: after step {self.judge.iteration + 1} the weights are not finite"
-            raise EndOfRun(self._message(runner, f"{what}.", replay=False), CODE)
+            raise self._end_of_run(runner, what, replay=False)
 
     def before_val(self, runner: Runner) -> None:
         self.settle(runner)
@@ -142,17 +141,14 @@ class FiniteHook(Hook):
             precision=getattr(runner.optim_wrapper, "precision", None),
         )
         failure = self._write(runner, record) if self._steps else ""
-        if get_rank() > 0:
-            raise EndOfRun(f"diverged at step {last.number + 1}: see the first process", CODE)
-        text = (
+        what = (
             f"diverged at step {last.number + 1} of {runner.max_iters} (epoch {last.epoch + 1}, "
-            f"learning rate {short(last.rate)}): {_causes(step, verdict)}"
+            f"learning rate {short(last.rate)}): {_causes(step, verdict)}{failure}"
         )
-        replay = self._steps and not failure
-        raise EndOfRun(self._message(runner, f"{text}.{failure}", replay), CODE)
+        raise self._end_of_run(runner, what, replay=self._steps and not failure)
 
     def _write(self, runner: Runner, record: dict) -> str:
-        """Write the state before the step. Returns a sentence where that was not possible."""
+        """Write the state before the step. Returns what hindered it."""
         path = Path(runner.work_dir) / DIVERGED
         temporary = path.with_name(f".{path.name}.saving")
         main, failure = is_main_process(), ""
@@ -161,19 +157,21 @@ class FiniteHook(Hook):
             with replacing(path, temporary) if main else nullcontext():
                 runner.save_checkpoint(str(path.parent), temporary.name, meta=meta, by_epoch=False)
         except OSError as error:
-            failure = f" {path} could not be written ({error.strerror or error})."
+            failure = f"; {path} could not be written ({error.strerror or error})"
         barrier()  # a launcher ends all processes with the first one
         return failure
 
-    def _message(self, runner: Runner, what: str, replay: bool) -> str:
-        """What happened, the last finite checkpoint, and what to do; for the log file, too."""
+    def _end_of_run(self, runner: Runner, what: str, replay: bool) -> EndOfRun:
+        """With what happened, the last finite checkpoint and what to do; for the log file, too."""
+        if not is_main_process():
+            return EndOfRun("diverged: see the first process", CODE)
         try:
             newest = find_resumable(runner.work_dir, runner.trust)
         except UntrustedCheckpoint as error:
             newest = error.value
         ways = "a lower optim_wrapper.optimizer.lr, or --skip-nonfinite N to pass over N such steps"
         lines = [
-            what,
+            f"{what}.",
             f"The last finite checkpoint is {newest}: --resume continues from it, with {ways}."
             if newest
             else f"No checkpoint was saved before: start again with {ways}.",
@@ -182,7 +180,7 @@ class FiniteHook(Hook):
             lines.append(f"To see in which module it began: mimseg replay {runner.work_dir}")
         text = "\n".join(lines)
         runner.logger.error(text, extra={"said": True})
-        return text
+        return EndOfRun(text, CODE)
 
 
 def _samples(runner: Runner, iterations: list[int]) -> list[dict] | None:

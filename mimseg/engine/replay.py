@@ -49,7 +49,10 @@ class Replay:
         precision: that it was computed in.
         losses: of each of the step's iterations, by name.
         norm: of the gradient.
-        origin: where the first value that is not finite appeared; None where all is finite.
+        largest: the name of the parameter with the largest finite gradient, and that value.
+        diverged: whether the step is not finite this time either.
+        origin: where the first value that is not finite appeared; None where every one is finite,
+            and at most the norm is too large for its type.
     """
 
     record: dict
@@ -57,6 +60,8 @@ class Replay:
     precision: str
     losses: list[dict[str, float]]
     norm: float
+    largest: tuple[str, float]
+    diverged: bool
     origin: Origin | None
 
     def lines(self) -> list[str]:
@@ -82,10 +87,14 @@ class Replay:
         rows += [("images" if not i else "", image) for i, image in enumerate(images[:_SHOWN])]
         if len(images) > _SHOWN:
             rows.append(("", f"and {len(images) - _SHOWN} more"))
-        if self.origin is None:
-            rows.append(("result", "not reproduced: all values are finite here"))
-        else:
+        if not self.diverged:
+            rows.append(("result", "not reproduced: losses and gradient are finite here"))
+        elif self.origin is not None:
             rows.append(("first", self.origin.text()))
+        else:
+            name, value = self.largest
+            what = f"every value is finite; the gradient of {name} reaches {value:.3g}"
+            rows.append(("first", f"the norm of the gradient, too large for float32: {what}"))
         return [f"{key:<15}{text}" for key, text in rows]
 
     def _bad_images(self, count: int) -> set[int]:
@@ -139,7 +148,7 @@ def replay(
         _load(model, weights, path)
         batches = _batches(loader, record, rank)
         result = _step(model, batches, record, rank, precision)
-        if result.origin is not None:
+        if result.diverged:
             break
     return result
 
@@ -286,4 +295,13 @@ def _step(model: nn.Module, batches: list[Any], record: dict, rank: int, precisi
             outputs = model.train_step(batch, wrapper)
             losses.append({k: number(v) for k, v in outputs.items() if "loss" in k})
     (verdict,) = wrapper.judge.verdicts(wait=True)
-    return Replay(record, rank, precision, losses, verdict.norm, trace.origin)
+    return Replay(
+        record=record,
+        rank=rank,
+        precision=precision,
+        losses=losses,
+        norm=verdict.norm,
+        largest=trace.largest,
+        diverged=verdict.over,
+        origin=trace.origin,
+    )

@@ -68,10 +68,12 @@ class Trace:
 
     Attributes:
         origin: None as long as all is finite.
+        largest: the name of the parameter with the largest finite gradient, and that value.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.origin: Origin | None = None
+        self.largest = ("", 0.0)
         self._names = {module: name for name, module in model.named_modules()}
         self._model = model
         self._running: list[nn.Module] = []
@@ -86,8 +88,7 @@ class Trace:
             handles.append(module.register_forward_hook(self._after))
             for key, parameter in module.named_parameters(recurse=False):
                 if parameter.requires_grad:
-                    hook = self._watcher(module, f"the gradient of its {key}")
-                    handles.append(parameter.register_hook(hook))
+                    handles.append(parameter.register_hook(self._weigher(module, key)))
         try:
             yield self
         finally:
@@ -126,6 +127,18 @@ class Trace:
             if given is not None:
                 self._given["backward", given] = _largest(gradient)
             self._look(gradient, "backward", maker, place)
+
+        return hook
+
+    def _weigher(self, module: nn.Module, key: str) -> Any:
+        """A hook on a parameter's gradient."""
+        name = f"{self._names[module]}.{key}".lstrip(".")
+
+        def hook(gradient: Tensor) -> None:
+            value = _largest(gradient)
+            if value > self.largest[1]:
+                self.largest = (name, value)
+            self._look(gradient, "backward", module, f"the gradient of its {key}")
 
         return hook
 

@@ -8,6 +8,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from PIL import Image
+from torch import nn
 
 from dev.trial import SHORT, Trial, equal, import_all, make_data, train_trial
 from mimseg.checkpoints.files import find_resumable, read_checkpoint
@@ -32,6 +33,14 @@ class Contrast(Normalization):
     def normalize(self, tokens):
         tokens = tokens - tokens[:, 1:2]
         return tokens / (tokens[:, 1:].abs().amax((1, 2), keepdim=True) + self.eps)
+
+
+@MODELS.register_module()
+class Steep(nn.Module):
+    """A finite loss with finite gradients, whose squares are not."""
+
+    def forward(self, prediction, target):
+        return (prediction - target).abs().mean(-1) * 1e25
 
 
 CONTRAST = {
@@ -125,6 +134,17 @@ def test_one_image_ends_a_run(blank, tmp_path, capsys):
     (blank / "unlabelled" / BLANK).rename(blank / "unlabelled" / "zzz.png")
     assert main(["replay", str(out)]) == 2
     assert "the data of the run" in capsys.readouterr().err
+
+
+def test_a_gradient_whose_norm_alone_overflows(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    options = {"model.loss": dict(type="Steep", _delete_=True)}
+    assert train_trial(Trial("mae"), data, out, options=options) == [1]
+    assert "diverged at step 1 of 12" in log(out) and ": the gradient is not finite." in log(out)
+    assert main(["replay", str(out)]) == 0
+    assert "the norm of the gradient, too large for float32: every value is finite" in (
+        capsys.readouterr().out
+    )
 
 
 def test_a_resumed_run_diverges_at_the_same_step_or_passes_over_it(blank, tmp_path):

@@ -260,4 +260,4 @@ def test_what_one_rank_cannot_use_no_rank_uses(tmp_path):
         return 0
 
     log = tmp_path / "log"
-    assert fork(2, work, log) == [0, 0], log.read_text()
+    assert fork(2, work, log).wait(60) == [0, 0], log.read_text()
