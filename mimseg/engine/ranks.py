@@ -100,6 +100,7 @@ class WatchHook(Hook):
     """
 
     priority = "VERY_LOW"
+    _runs = 0  # of this process: stages share a store
 
     def __init__(
         self, interval: float = INTERVAL, dead: float = DEAD, stuck: float = STUCK
@@ -118,7 +119,8 @@ class WatchHook(Hook):
         # a connection of its own: the group's may be held by a process that waits
         limit = timedelta(seconds=self.dead)
         server = TCPStore(address[0], int(address[1]), is_master=False, timeout=limit)
-        self._store = PrefixStore(f"watch {runner.experiment_name.rpartition('_')[0]}", server)
+        WatchHook._runs += 1
+        self._store = PrefixStore(f"mimseg watch {WatchHook._runs}", server)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 

@@ -56,7 +56,7 @@ def test_different_weights_end_all_processes(tmp_path):
 def test_a_process_that_is_gone_is_named(number, tmp_path):
     def work(rank):
         hook = WatchHook(interval=0.1, dead=1.0)
-        hook.before_train(SimpleNamespace(experiment_name="run_1"))
+        hook.before_train(None)
         for step in range(3):
             hook.after_train_iter(SimpleNamespace(iter=step))
         time.sleep(0.5)
@@ -72,7 +72,7 @@ def test_a_process_that_is_gone_is_named(number, tmp_path):
 def test_a_run_in_which_nothing_moves_says_where_it_is(tmp_path):
     def work(rank):
         hook = WatchHook(interval=0.1, dead=30, stuck=1.0)
-        hook.before_train(SimpleNamespace(experiment_name="run_1"))
+        hook.before_train(None)
         hook.after_val_iter(SimpleNamespace(iter=7), batch_idx=rank)
         time.sleep(20)
 
@@ -85,7 +85,7 @@ def test_a_run_in_which_nothing_moves_says_where_it_is(tmp_path):
 def test_one_that_ends_first_is_not_missed(tmp_path):
     def work(rank):
         hook = WatchHook(interval=0.1, dead=0.6)
-        hook.before_train(SimpleNamespace(experiment_name="run_1"))
+        hook.before_train(None)
         time.sleep(0.5 if rank == 1 else 2.5)
         hook.close()
         return 0
