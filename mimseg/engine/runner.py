@@ -62,6 +62,20 @@ class Runner(MMEngineRunner):
         self.unused = freeze_unused(bare(built))  # before a wrapper waits for its gradients
         return built
 
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """As mmengine's; with DDP gradients are views of its buckets, which saves a copy of them.
+
+        `model_wrapper_cfg` takes further options of DDP, such as static_graph=True for a model
+        whose every step runs the same operations.
+        """
+        options = model_wrapper_cfg or {}
+        ddp = options.get("type", "MMDistributedDataParallel") == "MMDistributedDataParallel"
+        if self.distributed and ddp and not is_model_wrapper(model):
+            unused = self.cfg.get("find_unused_parameters", False)
+            defaults = dict(broadcast_buffers=False, find_unused_parameters=unused)
+            model_wrapper_cfg = defaults | dict(gradient_as_bucket_view=True) | options
+        return super().wrap_model(model_wrapper_cfg, model)
+
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """As mmengine's; its plain wrapper is replaced by ours."""
         return super().build_optim_wrapper(with_our_wrapper(optim_wrapper, get_device()))

@@ -27,6 +27,7 @@ def data(tmp_path_factory):
         (Trial("upernet", processes=2), "middle"),
         (Trial("upernet", workers=2, bf16=bf16_supported("cpu")), "boundary"),
         (Trial("mask-rcnn", accumulation=2), "middle"),
+        (Trial("mae", processes=2, accumulation=4), "boundary"),  # between two optimizer steps
     ],
     ids=lambda value: getattr(value, "name", value),
 )
@@ -55,6 +56,15 @@ def test_a_run_that_ends_early_does_not_wait_for_its_loaders(data, tmp_path):
     options = {"optim_wrapper.optimizer.lr": 1e20}
     assert train_trial(Trial("mae", workers=2), data, tmp_path / "run", options=options) == [1]
     assert "diverged at step" in (tmp_path / "run.log").read_text()
+
+
+def test_options_of_ddp_change_nothing(data, tmp_path):
+    plain = {"gradient_as_bucket_view": False}
+    for name, options in (("plain", plain), ("ours", {"static_graph": True})):
+        options = {"model_wrapper_cfg": options}
+        codes = train_trial(Trial("mae", processes=2), data, tmp_path / name, options=options)
+        assert codes == [0, 0]
+    assert difference(tmp_path / "plain", tmp_path / "ours") == ""
 
 
 def test_a_difference_is_seen(data, tmp_path):
