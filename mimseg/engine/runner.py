@@ -27,6 +27,7 @@ from mimseg.engine.loops import EpochLoop, IterLoop
 from mimseg.engine.optim_wrapper import with_our_wrapper
 from mimseg.engine.resume import StateHook, restore
 from mimseg.engine.scale_lr import short
+from mimseg.engine.sharding import ShardHook
 from mimseg.engine.signals import shield_worker
 from mimseg.engine.unused import freeze_unused
 
@@ -68,6 +69,8 @@ class Runner(MMEngineRunner):
         `model_wrapper_cfg` takes further options of DDP, such as static_graph=True for a model
         whose every step runs the same operations.
         """
+        if self.cfg.get("fsdp"):  # sharded before the first step: mimseg.engine.sharding
+            return model if is_model_wrapper(model) else model.to(get_device())
         options = model_wrapper_cfg or {}
         ddp = options.get("type", "MMDistributedDataParallel") == "MMDistributedDataParallel"
         if self.distributed and ddp and not is_model_wrapper(model):
@@ -148,6 +151,8 @@ def build_runner(cfg: Config) -> Runner:
     with report_build_errors(cfg):
         runner = Runner.from_cfg(cfg)
     runner.register_hook(StateHook())
+    if cfg.get("fsdp"):
+        runner.register_hook(ShardHook())
     compile_networks(bare(runner.model), compiled)
     return runner
 
