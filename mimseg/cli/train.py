@@ -35,6 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "the run at the first (0)",
     )
     parser.add_argument(
+        "--fsdp",
+        action="store_true",
+        help="shard model and optimizer over the processes, for large students (FSDP2)",
+    )
+    parser.add_argument(
         "--rehearse",
         action="store_true",
         help="try it in a minute on its own data: small, two steps, one validation; keeps nothing",
@@ -74,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             use_init(cfg, args.init, args.trust)
         if args.skip_nonfinite is not None:
             use_skip(cfg, args.skip_nonfinite)
+        if args.fsdp:
+            cfg.fsdp = True
         if args.print_config:
             cfg.pop("launcher")  # the command line's
             return print(cfg.pretty_text)

@@ -102,9 +102,11 @@ class OptimWrapper(MMEngineOptimWrapper):
         """Whether the optimizer obeys a flag on the device.
 
         Not in its very first step: SGD makes its momentum there, and leaves it undefined where
-        the flag is set.
+        the flag is set. Nor with sharded parameters, which do not mix with a plain tensor.
         """
         optimizer = self.optimizer
+        if hasattr(optimizer.param_groups[0]["params"][0], "to_local"):
+            return False
         fused = all(group.get("fused") for group in optimizer.param_groups)
         able = getattr(optimizer, "_step_supports_amp_scaling", False)
         return able and fused and bool(optimizer.state)

@@ -26,7 +26,7 @@ _LOGS = 1 << 20  # bytes: config, log and scalars of a short run
 _KNOWN = {
     *inspect.signature(Runner.__init__).parameters,
     *("compile", "find_unused_parameters", "sync_bn", "activation_checkpointing"),
-    "model_wrapper_cfg",
+    *("model_wrapper_cfg", "fsdp"),
 }
 
 

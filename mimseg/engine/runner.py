@@ -27,6 +27,7 @@ from mimseg.engine.loops import EpochLoop, IterLoop
 from mimseg.engine.optim_wrapper import with_our_wrapper
 from mimseg.engine.resume import StateHook, restore
 from mimseg.engine.scale_lr import short
+from mimseg.engine.sharding import ShardHook
 from mimseg.engine.signals import shield_worker
 from mimseg.engine.unused import freeze_unused
 from mimseg.errors import UserError
@@ -72,6 +73,8 @@ class Runner(MMEngineRunner):
         Raises:
             UserError: static_graph with accumulated gradients, in which torch 2.11 fails.
         """
+        if self.cfg.get("fsdp"):  # sharded before the first step: mimseg.engine.sharding
+            return model if is_model_wrapper(model) else model.to(get_device())
         options = model_wrapper_cfg or {}
         steps = (self.cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
         if options.get("static_graph") and steps > 1:
@@ -160,6 +163,8 @@ def build_runner(cfg: Config) -> Runner:
     with report_build_errors(cfg):
         runner = Runner.from_cfg(cfg)
     runner.register_hook(StateHook())
+    if cfg.get("fsdp"):
+        runner.register_hook(ShardHook())
     compile_networks(bare(runner.model), compiled)
     return runner
 

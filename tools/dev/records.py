@@ -14,6 +14,8 @@ from typing import Any
 from dev.cost.records import KEYS as COST_KEYS
 from dev.cost.records import KIND as COST
 from dev.cost.records import cost_table
+from dev.trust import TABLES as TRUST
+from dev.trust import trust_tables
 from mimseg.benchmark.study import study_markdown, study_tables
 from mimseg.benchmark.summary import Comparison, Summary, verdict_text
 from mimseg.errors import UserError, exit_code
@@ -38,8 +40,8 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     records = []
     for path in sorted(folder.rglob("*.json")):
         record = read_json(path)
-        cost = isinstance(record, dict) and record.get("kind") == COST
-        keys = COST_KEYS if cost else KEYS
+        kind = record.get("kind") if isinstance(record, dict) else None
+        keys = COST_KEYS if kind == COST else ("command", "commit") if kind in TRUST else KEYS
         missing = [key for key in keys if not isinstance(record, dict) or key not in record]
         if missing:
             raise UserError(
@@ -53,15 +55,17 @@ def table(records: list[dict[str, Any]]) -> str:
     """The records as one Markdown table per benchmark: mean ± sample deviation over seeds.
 
     A study's own table, with the population deviation over its rows, follows its benchmark's. Rows
-    of what training costs have a table of another form.
+    of what training costs, and of what was interrupted and broken, have tables of another form.
     """
     parts = []
-    for benchmark in dict.fromkeys(record["benchmark"] for record in records):
-        own = [record for record in records if record["benchmark"] == benchmark]
+    measured = [record for record in records if record.get("kind") not in TRUST]
+    for benchmark in dict.fromkeys(record["benchmark"] for record in measured):
+        own = [record for record in measured if record["benchmark"] == benchmark]
         make = cost_table if own[0].get("kind") == COST else _table
         parts += [f"### {benchmark}", "", make(own), ""]
         if study := study_markdown(study_tables(own)):
             parts += [study, ""]
+    parts.append(trust_tables(records))
     return "\n".join(parts).rstrip() or "No records yet."
 
 

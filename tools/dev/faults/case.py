@@ -63,6 +63,7 @@ class Case:
         damaged: files that do not count at the next start.
         places: what was struck, in words.
         resumed: where the starts continued.
+        finished: whether the run was resumed to its end and compared.
     """
 
     def __init__(self, event: Event, data: Path, out: Path) -> None:
@@ -80,7 +81,7 @@ class Case:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.work_dir = self.folder / "run"
-        self.starts, self.resumed = 0, []
+        self.starts, self.resumed, self.finished = 0, [], False
 
     @property
     def whole(self) -> Path:
@@ -186,6 +187,7 @@ class Case:
         Raises:
             Lost: it differs from the unbroken one.
         """
+        self.finished = True
         self.end(self.start(), 0)
         last = self.run.stages[-1]
         if differs := difference(self.whole / last, self.work_dir / last):

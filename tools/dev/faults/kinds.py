@@ -190,9 +190,9 @@ def kill_in_a_write(case: Case) -> None:
     }
 )
 def stop(case: Case, number: signal.Signals, workers: int) -> None:
-    """A signal at a random moment: the run saves and stops, or has not begun or is over."""
+    """A signal at a random moment: the run saves and stops, unless it has yet to begin, or ends."""
     case.trial = replace(case.trial, workers=workers)
-    code = case.end(_first_at_random(case, number), RESUMABLE, -number, INTERRUPTED)
+    code = case.end(_first_at_random(case, number), 0, RESUMABLE, -number, INTERRUPTED)
     case.places[-1] += f", code {code}"
     case.require_saved()
     if code == RESUMABLE:

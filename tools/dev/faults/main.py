@@ -66,7 +66,7 @@ def try_event(event: Event, data: Path, out: Path) -> dict[str, Any]:
     kind = KINDS[event.kind]
     try:
         kind.happen(case, **kind.variants[event.variant])
-        if not (case.work_dir / "done.json").exists():
+        if not case.finished:
             case.finish()
     except Lost as error:
         lost = str(error)
