@@ -26,6 +26,7 @@ from mimseg.errors import EndOfRun
 INTERVAL = 5.0  # seconds between heartbeats
 DEAD = 45.0  # seconds without one, after which a process is taken to be dead
 STUCK = 3600.0  # seconds without progress of any process: longer than evaluations take
+MARGIN = 120.0  # seconds by which collectives wait longer, so that the watch says where it hangs
 
 
 class EqualWeightsHook(Hook):
@@ -52,8 +53,10 @@ class EqualWeightsHook(Hook):
         model = runner.model.module if hasattr(runner.model, "module") else runner.model
         own = _kept_by_rank(model)
         state = {name: value for name, value in model.state_dict().items() if name not in own}
-        if any(hasattr(value, "to_local") for value in state.values()):
-            return  # each process holds a shard of its own
+        # of what is sharded, each process holds another part
+        state = {name: value for name, value in state.items() if not hasattr(value, "to_local")}
+        if not state:
+            return
         mine = torch.stack([_bit_sum(value) for value in state.values()])
         sums = torch.stack(all_gather(mine)).cpu()
         different = (sums != sums[0]).any(0)
@@ -90,7 +93,8 @@ class WatchHook(Hook):
 
     Each process writes a heartbeat into the group's store, with its step and phase, whatever it
     does: loading, validation and saving do not disturb it. Collectives alone would wait for a
-    process that is gone until their own timeout, and not name it.
+    process that is gone until their own timeout, and not name it. One that ends with an error is
+    gone as well, unless the others end by then, too.
 
     Args:
         interval: seconds between heartbeats.
@@ -108,21 +112,25 @@ class WatchHook(Hook):
         self.interval, self.dead, self.stuck = interval, dead, stuck
         self._place, self._count = "before the first step", 0
         self._thread: threading.Thread | None = None
-        self._ended = threading.Event()
+        self._closing = threading.Event()
+        self._end = ""  # how this process ends: well, or with an error
         self._beats: dict[int, dict[str, Any]] = {}
         self._heard: dict[int, float] = {}
 
     def before_train(self, runner: Runner) -> None:
-        address = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
-        if get_world_size() == 1 or None in address:
+        if get_world_size() == 1 or None in _address():
             return
-        # a connection of its own: the group's may be held by a process that waits
-        limit = timedelta(seconds=self.dead)
-        server = TCPStore(address[0], int(address[1]), is_master=False, timeout=limit)
         WatchHook._runs += 1
-        self._store = PrefixStore(f"mimseg watch {WatchHook._runs}", server)
+        self._store = self._connect(self.dead)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
+
+    def _connect(self, seconds: float) -> PrefixStore:
+        """A connection of its own: the group's may be held by a process that waits."""
+        host, port = _address()
+        limit = timedelta(seconds=seconds)
+        server = TCPStore(host, int(port), is_master=False, timeout=limit)
+        return PrefixStore(f"mimseg watch {WatchHook._runs}", server)
 
     def after_train_iter(self, runner: Runner, *args: object, **kwargs: object) -> None:
         self._note(f"step {runner.iter + 1}")
@@ -134,12 +142,13 @@ class WatchHook(Hook):
         self._note(f"saving at step {runner.iter}")
 
     def after_run(self, runner: Runner) -> None:
-        self.close()
+        self.close("well")
 
-    def close(self) -> None:
-        """Say that this process ends well, and stop watching."""
+    def close(self, end: str = "with an error") -> None:
+        """Say how this process ends, and stop watching, unless that was done before."""
         if self._thread is not None:
-            self._ended.set()
+            self._end = end
+            self._closing.set()
             self._thread.join(self.dead)
             self._thread = None
 
@@ -160,30 +169,32 @@ class WatchHook(Hook):
         self._reached = moved = time.monotonic()
         counts: list[int] = []
         while True:
-            last = self._ended.wait(self.interval)
+            last = self._closing.wait(self.interval)
             try:
-                self._exchange(last)
+                if self._store is None:
+                    self._store = self._connect(self.interval)
+                self._exchange()
                 self._reached = time.monotonic()
             except Exception:  # a store that answers again in time is no death
-                pass
+                self._store = None  # a connection that broke stays broken
             if last:
                 return
             now = [beat["count"] for beat in self._beats.values()]
             if now != counts:
                 counts, moved = now, time.monotonic()
             if late := self._late(self.dead):
-                self._end(f"{late}: ending this process, rank {get_rank()}")
+                self._exit(f"{late}: ending this process, rank {get_rank()}")
             if time.monotonic() - moved > self.stuck:
                 places = "\n".join(f"  {_name(beat)}: {beat['place']}" for beat in self._all())
                 faulthandler.dump_traceback(sys.stderr)
-                self._end(f"no process has made a step for {self.stuck:.0f} s:\n{places}")
+                self._exit(f"no process has made a step for {self.stuck:.0f} s:\n{places}")
 
-    def _exchange(self, last: bool) -> None:
+    def _exchange(self) -> None:
         """Send this process's heartbeat and read the others'."""
         beat = dict(rank=get_rank(), host=socket.gethostname(), pid=os.getpid())
-        beat |= dict(count=self._count, place=self._place, time=time.time(), ended=last)
+        beat |= dict(count=self._count, place=self._place, time=time.time(), end=self._end)
         self._store.set(str(get_rank()), json.dumps(beat))
-        if last:
+        if self._end:
             return
         for rank in range(get_world_size()):
             if rank != get_rank() and self._store.check([str(rank)]):
@@ -195,26 +206,33 @@ class WatchHook(Hook):
         """The first process that has not been heard of for this long."""
         now = time.monotonic()
         if now - self._reached > limit:
-            address = ":".join(os.environ.get(f"MASTER_{key}", "") for key in ("ADDR", "PORT"))
-            return f"the group's store at {address} does not answer: rank 0 or its host is gone"
+            who, place = "rank 0", ""
+            if beat := self._beats.get(0):
+                who, place = _name(beat), f"; the last was {beat['place']}"
+            address = ":".join(map(str, _address()))
+            return f"{who} or its host is gone: the store at {address} does not answer{place}"
         for rank, beat in sorted(self._beats.items()):
-            if not beat["ended"] and now - self._heard[rank] > limit:
-                seconds = now - self._heard[rank]
-                return (
-                    f"{_name(beat)} has not been heard of for {seconds:.0f} s; the last was "
-                    f"{beat['place']}"
-                )
+            seconds = now - self._heard[rank]
+            if beat["end"] != "well" and seconds > limit:
+                what = f"has not been heard of for {seconds:.0f} s"
+                what = f"ended {beat['end']}" if beat["end"] else what
+                return f"{_name(beat)} {what}; the last was {beat['place']}"
         return ""
 
     def _all(self) -> list[dict[str, Any]]:
         mine = dict(rank=get_rank(), host=socket.gethostname(), pid=os.getpid(), place=self._place)
         return sorted([mine, *self._beats.values()], key=lambda beat: beat["rank"])
 
-    def _end(self, text: str) -> None:
+    def _exit(self, text: str) -> None:
         """End the process: its main thread waits in a collective and cannot."""
         print(text, file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(1)
+
+
+def _address() -> tuple[str | None, str | None]:
+    """Of the group's store, as launchers set it."""
+    return os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
 
 
 def _name(beat: dict[str, Any]) -> str:

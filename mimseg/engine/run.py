@@ -34,12 +34,12 @@ from mimseg.engine.console import ConsoleHook, plain_metrics, say
 from mimseg.engine.finite import FiniteHook
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
-from mimseg.engine.ranks import EqualWeightsHook, WatchHook
+from mimseg.engine.ranks import MARGIN, STUCK, EqualWeightsHook, WatchHook
 from mimseg.engine.runner import Runner, bare, build_runner
 from mimseg.engine.scale_lr import LearningRate, scale_lr
 from mimseg.engine.summary import say_model, say_plan, say_result, say_test
 from mimseg.engine.unused import UntrainedHook, report_unreduced
-from mimseg.errors import EndOfRun, UserError
+from mimseg.errors import EndOfRun, UserError, require_positive
 from mimseg.files import read_json, write_json
 
 _BROKEN = re.compile("gloo|nccl|connection|socket", re.IGNORECASE)  # errors of a collective
@@ -119,7 +119,7 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
     last, console = _RunHook(rate), ConsoleHook(batch)
     runner.register_hook(last)
     runner.register_hook(console)
-    watch = WatchHook()
+    watch = WatchHook(stuck=_group_settings(cfg)["timeout"])
     for hook in (UntrainedHook(), EqualWeightsHook(), watch):
         runner.register_hook(hook)
     runner.register_hook(FiniteHook())
@@ -295,7 +295,16 @@ def join_group(cfg: Config) -> None:
     """
     launcher = cfg.get("launcher", "none")
     if launcher != "none" and not is_distributed():
-        init_dist(launcher, **(cfg.get("env_cfg") or {}).get("dist_cfg", {"backend": "nccl"}))
+        settings = _group_settings(cfg)
+        init_dist(launcher, **{**settings, "timeout": settings["timeout"] + MARGIN})
+
+
+def _group_settings(cfg: Config) -> dict:
+    """`env_cfg.dist_cfg`; its `timeout` is the seconds without progress after which a run ends."""
+    settings = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}
+    settings = {"backend": "nccl", "timeout": STUCK, **settings}
+    require_positive("env_cfg.dist_cfg.timeout", settings["timeout"], "seconds, as 1800")
+    return settings
 
 
 def leave_group() -> None:

@@ -30,6 +30,7 @@ from mimseg.engine.scale_lr import short
 from mimseg.engine.sharding import ShardHook
 from mimseg.engine.signals import shield_worker
 from mimseg.engine.unused import freeze_unused
+from mimseg.errors import UserError
 
 _LOOPS = {"EpochBasedTrainLoop": EpochLoop, "IterBasedTrainLoop": IterLoop}
 
@@ -68,10 +69,21 @@ class Runner(MMEngineRunner):
 
         `model_wrapper_cfg` takes further options of DDP, such as static_graph=True for a model
         whose every step runs the same operations.
+
+        Raises:
+            UserError: static_graph with accumulated gradients, in which torch 2.11 fails.
         """
         if self.cfg.get("fsdp"):  # sharded before the first step: mimseg.engine.sharding
             return model if is_model_wrapper(model) else model.to(get_device())
         options = model_wrapper_cfg or {}
+        steps = (self.cfg.get("optim_wrapper") or {}).get("accumulative_counts", 1)
+        if options.get("static_graph") and steps > 1:
+            raise UserError(
+                "model_wrapper_cfg.static_graph",
+                True,
+                expected=f"False with gradients that are accumulated over {steps} steps",
+                fix="leave it out, or optim_wrapper.accumulative_counts=1",
+            )
         ddp = options.get("type", "MMDistributedDataParallel") == "MMDistributedDataParallel"
         if self.distributed and ddp and not is_model_wrapper(model):
             unused = self.cfg.get("find_unused_parameters", False)

@@ -67,6 +67,15 @@ def test_options_of_ddp_change_nothing(data, tmp_path):
     assert difference(tmp_path / "plain", tmp_path / "ours") == ""
 
 
+def test_a_static_graph_with_accumulation_is_refused(data, tmp_path):
+    """torch 2.11 ends it in an internal assertion."""
+    options = {"model_wrapper_cfg": {"static_graph": True}}
+    trial = Trial("mae", processes=2, accumulation=2)
+    assert train_trial(trial, data, tmp_path / "run", options=options) == [2, 2]
+    log = (tmp_path / "run.log").read_text()
+    assert "model_wrapper_cfg.static_graph = True: expected False with gradients" in log
+
+
 def test_a_difference_is_seen(data, tmp_path):
     """The comparison can fail: another seed, and another value in a nest."""
     for name, seed in (("a", 0), ("b", 1)):

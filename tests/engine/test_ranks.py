@@ -1,6 +1,7 @@
 """Processes that differ or die are named."""
 
 import os
+import re
 import signal
 import time
 from types import SimpleNamespace
@@ -82,37 +83,79 @@ def test_a_run_in_which_nothing_moves_says_where_it_is(tmp_path):
     assert "in work" in log  # the stacks
 
 
-def test_one_that_ends_first_is_not_missed(tmp_path):
+def test_the_first_one_is_named_when_its_store_is_gone(tmp_path):
     def work(rank):
-        hook = WatchHook(interval=0.1, dead=0.6)
+        hook = WatchHook(interval=0.1, dead=1.0)
         hook.before_train(None)
-        time.sleep(0.5 if rank == 1 else 2.5)
-        hook.close()
+        hook.after_train_iter(SimpleNamespace(iter=6))
+        time.sleep(0.5)
+        if rank == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(20)
+
+    codes, log = in_two(work, tmp_path)
+    assert codes == [-signal.SIGKILL, 1]
+    assert re.search(r"rank 0 \(.*\) or its host is gone: .*; the last was step 7", log)
+
+
+def test_a_broken_connection_is_made_again(tmp_path):
+    def work(rank):
+        hook = WatchHook(interval=0.1, dead=1.0)
+        hook.before_train(None)
+        time.sleep(0.3)
+        hook._store = None  # as after an error
+        time.sleep(2)
+        hook.close("well")
         return 0
 
     assert in_two(work, tmp_path)[0] == [0, 0]
 
 
-def test_a_training_names_the_process_that_was_killed(tmp_path):
+def test_one_that_ends_first_is_not_missed(tmp_path):
+    def work(rank):
+        hook = WatchHook(interval=0.1, dead=0.6)
+        hook.before_train(None)
+        time.sleep(0.5 if rank == 1 else 2.5)
+        hook.close("well")
+        return 0
+
+    assert in_two(work, tmp_path)[0] == [0, 0]
+
+
+ENDS = {
+    "killed": r"rank 1 \(.* has not been heard of for 1 s; the last was step 6: the run cannot",
+    "failed": r"rank 1 \(.* ended with an error; the last was step 6: the run cannot go on",
+    "hung": r"no process has made a step for 2 s:\n  rank 0 \(.*\): step .*\n  rank 1 \(.*: step 6",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_training_names_the_process_that_is_gone(end, tmp_path):
     import_all()
     data = make_data(tmp_path / "data")
 
-    def kill_the_last():
+    def end_the_last():
         interval, step = WatchHook.__init__.__defaults__[0] / 25, WatchHook.after_train_iter
         WatchHook.__init__.__defaults__ = (interval, *WatchHook.__init__.__defaults__[1:])
 
-        def killed(hook, runner, *args, **kwargs):
+        def ended(hook, runner, *args, **kwargs):
             step(hook, runner, *args, **kwargs)
-            if runner.iter == 5:
+            if runner.iter == 5 and os.environ["RANK"] == "1":
                 time.sleep(3 * interval)
-                if os.environ["RANK"] == "1":
+                if end == "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
+                if end == "failed":
+                    raise ValueError("in this process alone")
+                time.sleep(100)
 
-        WatchHook.after_train_iter = killed
+        WatchHook.after_train_iter = ended
 
-    trial = Trial("mae", processes=2)
-    codes = launch_trial(trial, data, tmp_path / "run", before=kill_the_last).wait(60)
-    assert codes == [1, -signal.SIGKILL]
+    # a collective's own timeout must not come first
+    options = {"env_cfg.dist_cfg.timeout": 2} if end == "hung" else {}
+    launch = launch_trial(
+        Trial("mae", processes=2), data, tmp_path / "run", options=options, before=end_the_last
+    )
+    assert launch.wait(60) == [1, -signal.SIGKILL if end == "killed" else 1]
     log = (tmp_path / "run.log").read_text()
-    assert "rank 1 (" in log and "the last was step 6: the run cannot go on without it" in log
-    assert "Traceback" not in log
+    assert re.search(ENDS[end], log), log
+    assert end != "killed" or "Traceback" not in log
