@@ -38,8 +38,8 @@ class ShardHook(Hook):
 
     Raises:
         UserError: one process; a teacher or an averaged copy that follows the student, which would
-            have to be sharded with it; several optimizers; gradients of a checkpoint that no step
-            has used yet.
+            have to be sharded with it; tables of relative positions by block; several optimizers;
+            gradients of a checkpoint that no step has used yet.
     """
 
     priority = "VERY_LOW"  # after what loads weights and moments
@@ -80,6 +80,15 @@ def check_shardable(runner: Runner) -> None:
     if moving:
         expected = f"teachers that stand still; {', '.join(moving)} follows the student"
         raise UserError(_KEY, True, expected=expected, fix="leave --fsdp out")
+    backbone = getattr(runner.model, "backbone", None)
+    if getattr(backbone, "rel_pos_kind", None) == "per_block":
+        raise UserError(
+            "model.backbone.rel_pos_bias",
+            "per_block",
+            expected="'shared' or 'none' with fsdp: tables of the blocks are read before their "
+            "shards are there",
+            fix="leave --fsdp out",
+        )
     if any(parameter.grad is not None for parameter in runner.model.parameters()):
         expected = "a checkpoint between optimizer steps; this one has gradients under way"
         raise UserError(_KEY, True, expected=expected, fix="resume without --fsdp for a step")
@@ -91,8 +100,9 @@ def shard(model: nn.Module, wrapper: OptimWrapper) -> None:
     mesh = init_device_mesh(get_device(), (get_world_size(),))
     for block in getattr(getattr(model, "backbone", None), "layers", ()):
         fully_shard(block, mesh=mesh)
-        if hasattr(block, "query_key_value"):  # what is asked of a last block, beyond forward
-            register_fsdp_forward_method(block, "query_key_value")
+        for method in ("forward_tapped", "query_key_value"):  # what is called beyond forward
+            if hasattr(block, method):
+                register_fsdp_forward_method(block, method)
     fully_shard(model, mesh=mesh)
     sharded = dict(model.named_parameters())
     optimizer, states = wrapper.optimizer, dict(wrapper.optimizer.state)

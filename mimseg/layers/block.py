@@ -165,12 +165,17 @@ class TransformerBlock(nn.Module):
                 reach over the border are padded with zeros after the norm, as in ViTDet; the
                 padding takes part as keys and values of the projections' biases.
         """
-        return self.forward_tapped(x, bias, grid)[0]
+        return self._run(x, bias, grid)[0]
 
     def forward_tapped(
         self, x: Tensor, bias: Tensor | None = None, grid: tuple[int, int] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Like `forward`, with this block's query, key and value after the output."""
+        return self._run(x, bias, grid)
+
+    def _run(
+        self, x: Tensor, bias: Tensor | None, grid: tuple[int, int] | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         normed = self.ln1(x)
         inside = (self.window, self.window) if self.window else grid
         if self.window:

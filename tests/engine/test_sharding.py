@@ -5,11 +5,16 @@ import signal
 
 import pytest
 import torch
+from mmengine.dist import init_dist
+from mmengine.optim import OptimWrapper
 
-from dev.trial import Interrupt, Trial, difference, import_all, make_data, train_trial
+from dev.trial import Interrupt, Trial, difference, fork, import_all, make_data, train_trial
 from mimseg.checkpoints.files import find_resumable, read_checkpoint
 from mimseg.engine.amp_optim_wrapper import bf16_supported
+from mimseg.engine.sharding import shard
 from mimseg.engine.signals import RESUMABLE
+from mimseg.outputs import Needs
+from mimseg.students.vit import ViT
 
 TWO = Trial("mae", processes=2)
 OPTIONS = {"model.backbone.drop_path_rate": 0.0}
@@ -102,9 +107,51 @@ def test_mixed_precision(data, tmp_path):
     [
         (Trial("mae"), FSDP, "expected several processes"),
         (TWO, FSDP | {"custom_hooks": [dict(type="EMAHook")]}, "EMAHook follows the student"),
+        (TWO, FSDP | {"model.backbone.rel_pos_bias": "per_block"}, "rel_pos_bias = 'per_block'"),
     ],
-    ids=["one process", "averaged copy"],
+    ids=["one process", "averaged copy", "tables by block"],
 )
 def test_what_cannot_be_sharded_is_refused(data, tmp_path, trial, options, words):
     assert set(train_trial(trial, data, tmp_path / "run", options=options)) == {2}
     assert words in (tmp_path / "run.log").read_text()
+
+
+class Taps(torch.nn.Module):
+    """Tokens of the end, with the query, key and value of a block in the middle."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = ViT("mini", 64, 8, pos_embed="learned")
+        self.backbone.init_weights()
+
+    def forward(self, images):
+        out = self.backbone.encode(images, needs=Needs(qkv=frozenset({2})))
+        return torch.cat([part.flatten() for part in (out.tokens, *out.qkv[2])])
+
+
+def test_taps_and_another_image_size(tmp_path):
+    """Blocks whose insides are asked for, and an evaluation that resizes trained positions."""
+
+    def outputs(sharded):
+        torch.manual_seed(0)
+        model = Taps()
+        wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0))
+        if sharded:
+            shard(model, wrapper)
+        images, larger, seen = torch.randn(2, 3, 64, 64), torch.randn(1, 3, 96, 96), []
+        for _ in range(2):
+            model.train()
+            wrapper.update_params(model(images).square().mean())
+            model.eval()
+            with torch.no_grad():
+                seen.append(model(larger))
+        return seen
+
+    def compare():
+        init_dist("pytorch", backend="gloo")
+        for whole, sharded in zip(outputs(False), outputs(True), strict=True):
+            torch.testing.assert_close(sharded, whole, rtol=0, atol=1e-6)
+        return 0
+
+    codes = fork(2, compare, tmp_path / "log").wait(60)
+    assert codes == [0, 0], (tmp_path / "log").read_text()
