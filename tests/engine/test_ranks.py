@@ -12,7 +12,7 @@ from mmengine.dist import init_dist
 from torch import nn
 
 from dev.trial import Trial, fork, import_all, launch_trial, make_data
-from mimseg.engine.ranks import EqualWeightsHook, WatchHook, _bit_sum
+from mimseg.engine.ranks import EqualWeightsHook, WatchHook, _hash
 from mimseg.errors import exit_code
 
 
@@ -27,12 +27,19 @@ def in_two(work, tmp_path, seconds=60):
     return codes, (tmp_path / "log").read_text()
 
 
-def test_a_bit_changes_the_sum():
+def test_a_bit_changes_the_hash():
     for dtype in (torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.float64):
         tensor = torch.arange(6).to(dtype).view(2, 3)
         other = tensor.clone()
         other[1, 2] = other[1, 2] + 1 if dtype is not torch.bool else ~other[1, 2]
-        assert _bit_sum(tensor) == _bit_sum(tensor.clone()) != _bit_sum(other)
+        assert _hash(tensor) == _hash(tensor.clone()) != _hash(other)
+
+
+def test_values_in_other_places_change_the_hash():
+    values = torch.tensor([1.0, 2.0, -2.0, -3.0])
+    others = (values.flip(0), -values, values[[0, 2, 1, 3]])
+    assert len({_hash(tensor) for tensor in (values, *others)}) == 4
+    assert isinstance(_hash(values), int)  # tensors of a model may be on several devices
 
 
 def test_different_weights_end_all_processes(tmp_path):
