@@ -120,10 +120,11 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def _stop(self, runner, done: int) -> None:
         name = self.stop.name or "a signal to another process"
-        self.stop.remove()
         if is_main_process():
             record = dict(code=RESUMABLE, signal=name, step=done, steps=runner.max_iters)
             write_json(Path(runner.work_dir) / STOPPED, record)
+        barrier()  # a launcher ends all processes with the first one
+        self.stop.remove()
         message = f"stopped after step {done} of {runner.max_iters} on {name}"
         raise EndOfRun(f"{message}; the same command with --resume continues", RESUMABLE)
 

@@ -27,12 +27,13 @@ INTERVAL = 5.0  # seconds between heartbeats
 DEAD = 45.0  # seconds without one, after which a process is taken to be dead
 STUCK = 3600.0  # seconds without progress of any process: longer than evaluations take
 MARGIN = 120.0  # seconds by which collectives wait longer, so that the watch says where it hangs
+_ODD = (-7046029254386353131, -4658895280553007687)  # splitmix64's constants, as signed numbers
 
 
 class EqualWeightsHook(Hook):
     """End a run whose processes begin or end with different weights.
 
-    A sum over the bits of each tensor of the model, saved teachers included, is compared. Running
+    A hash of the bits of each tensor of the model, saved teachers included, is compared. Running
     statistics of plain batch norms, which each process keeps of its own images, are left out.
 
     Raises:
@@ -57,12 +58,13 @@ class EqualWeightsHook(Hook):
         state = {name: value for name, value in state.items() if not hasattr(value, "to_local")}
         if not state:
             return
-        mine = torch.stack([_bit_sum(value) for value in state.values()])
-        sums = torch.stack(all_gather(mine)).cpu()
-        different = (sums != sums[0]).any(0)
+        # a teacher's fingerprint is on the host, whatever the device
+        mine = torch.tensor([_hash(value) for value in state.values()])
+        hashes = torch.stack(all_gather(mine))
+        different = (hashes != hashes[0]).any(0)
         if different.any():
             names = [name for name, differs in zip(state, different, strict=True) if differs]
-            ranks = [rank for rank, row in enumerate(sums) if not torch.equal(row, sums[0])]
+            ranks = [i for i, row in enumerate(hashes) if not torch.equal(row, hashes[0])]
             raise EndOfRun(
                 f"{when} rank {', '.join(map(str, ranks))} and rank 0 have different weights: "
                 f"{shorten(names, 3)}. All processes have to read the same files and run the same "
@@ -78,14 +80,17 @@ def _kept_by_rank(model: nn.Module) -> set[str]:
     return {f"{name}.{buffer}" for name, norm in norms for buffer in norm._buffers}
 
 
-def _bit_sum(tensor: Tensor) -> Tensor:
-    """The sum of a tensor's bits, read as whole numbers; a scalar on its device."""
+def _hash(tensor: Tensor) -> int:
+    """A hash of a tensor's bits and their places, computed on its device."""
     flat = tensor.detach().contiguous().view(-1)
     if flat.dtype == torch.bool:
         flat = flat.to(torch.uint8)
     kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     size = flat.element_size()
-    return flat.view(kinds[size] if size in kinds else torch.int32).sum(dtype=torch.int64)
+    bits = flat.view(kinds[size] if size in kinds else torch.int32).long()
+    places = torch.arange(len(bits), device=bits.device)
+    mixed = (bits * _ODD[0] + places) * _ODD[1]  # wraps around
+    return int((mixed ^ (mixed >> 29)).mul_(_ODD[0]).sum())
 
 
 class WatchHook(Hook):
@@ -122,12 +127,14 @@ class WatchHook(Hook):
             return
         WatchHook._runs += 1
         self._store = self._connect(self.dead)
+        self._exchange()  # the others know of this process before its first step
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def _connect(self, seconds: float) -> PrefixStore:
         """A connection of its own: the group's may be held by a process that waits."""
         host, port = _address()
+        socket.create_connection((host, int(port)), seconds).close()  # fails without torch's stacks
         limit = timedelta(seconds=seconds)
         server = TCPStore(host, int(port), is_master=False, timeout=limit)
         return PrefixStore(f"mimseg watch {WatchHook._runs}", server)
@@ -185,7 +192,7 @@ class WatchHook(Hook):
             if late := self._late(self.dead):
                 self._exit(f"{late}: ending this process, rank {get_rank()}")
             if time.monotonic() - moved > self.stuck:
-                places = "\n".join(f"  {_name(beat)}: {beat['place']}" for beat in self._all())
+                places = "\n".join(f"  {line}" for line in self._places())
                 faulthandler.dump_traceback(sys.stderr)
                 self._exit(f"no process has made a step for {self.stuck:.0f} s:\n{places}")
 
@@ -219,9 +226,14 @@ class WatchHook(Hook):
                 return f"{_name(beat)} {what}; the last was {beat['place']}"
         return ""
 
-    def _all(self) -> list[dict[str, Any]]:
+    def _places(self) -> list[str]:
+        """Where each process is, in a line."""
         mine = dict(rank=get_rank(), host=socket.gethostname(), pid=os.getpid(), place=self._place)
-        return sorted([mine, *self._beats.values()], key=lambda beat: beat["rank"])
+        beats = {**self._beats, get_rank(): mine}
+        return [
+            f"{_name(beats[i])}: {beats[i]['place']}" if i in beats else f"rank {i}: not heard of"
+            for i in range(get_world_size())
+        ]
 
     def _exit(self, text: str) -> None:
         """End the process: its main thread waits in a collective and cannot."""

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +12,11 @@ import torch
 from mmengine.dist import init_dist
 from torch import nn
 
-from dev.trial import Trial, fork, import_all, launch_trial, make_data
-from mimseg.engine.ranks import EqualWeightsHook, WatchHook, _bit_sum
+from dev.trial import Interrupt, Trial, fork, import_all, launch_trial, make_data
+from mimseg.checkpoints import checksum
+from mimseg.engine.checkpoint_hook import CheckpointHook
+from mimseg.engine.ranks import EqualWeightsHook, WatchHook, _hash
+from mimseg.engine.signals import RESUMABLE
 from mimseg.errors import exit_code
 
 
@@ -27,12 +31,19 @@ def in_two(work, tmp_path, seconds=60):
     return codes, (tmp_path / "log").read_text()
 
 
-def test_a_bit_changes_the_sum():
+def test_a_bit_changes_the_hash():
     for dtype in (torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.float64):
         tensor = torch.arange(6).to(dtype).view(2, 3)
         other = tensor.clone()
         other[1, 2] = other[1, 2] + 1 if dtype is not torch.bool else ~other[1, 2]
-        assert _bit_sum(tensor) == _bit_sum(tensor.clone()) != _bit_sum(other)
+        assert _hash(tensor) == _hash(tensor.clone()) != _hash(other)
+
+
+def test_values_in_other_places_change_the_hash():
+    values = torch.tensor([1.0, 2.0, -2.0, -3.0])
+    others = (values.flip(0), -values, values[[0, 2, 1, 3]])
+    assert len({_hash(tensor) for tensor in (values, *others)}) == 4
+    assert isinstance(_hash(values), int)  # tensors of a model may be on several devices
 
 
 def test_different_weights_end_all_processes(tmp_path):
@@ -159,3 +170,36 @@ def test_a_training_names_the_process_that_is_gone(end, tmp_path):
     log = (tmp_path / "run.log").read_text()
     assert re.search(ENDS[end], log), log
     assert end != "killed" or "Traceback" not in log
+
+
+def test_a_stopped_run_is_whole_before_any_process_ends(tmp_path):
+    """torchrun and srun end all processes with the first one."""
+    import_all()
+    data = make_data(tmp_path / "data")
+
+    def watch_the_last():
+        write, stop = checksum.write_checksum, CheckpointHook._stop
+
+        def slow(*args):
+            time.sleep(1.5)
+            write(*args)
+
+        def stopped(hook, runner, done):
+            try:
+                stop(hook, runner, done)
+            finally:
+                names = sorted(path.name for path in Path(runner.work_dir).glob("st*p*"))
+                print(f"rank {os.environ['RANK']} ends with {names}")
+
+        checksum.write_checksum, CheckpointHook._stop = slow, stopped
+
+    codes = launch_trial(
+        Trial("mae", processes=2),
+        data,
+        tmp_path / "run",
+        interrupt=Interrupt("", 4, signal.SIGTERM),
+        before=watch_the_last,
+    ).wait(60)
+    assert codes == [RESUMABLE, RESUMABLE]
+    files = "['step_4.pth', 'step_4.pth.sha256', 'stopped.json']"
+    assert f"rank 1 ends with {files}" in (tmp_path / "run.log").read_text()
