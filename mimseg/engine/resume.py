@@ -232,7 +232,11 @@ def _gradients(runner: Runner) -> list[dict] | None:
     if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
         return None
     model = runner.model.module if hasattr(runner.model, "module") else runner.model
-    mine = {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
+    mine = {}
+    for name, parameter in model.named_parameters():
+        if (gradient := parameter.grad) is not None:
+            whole = gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
+            mine[name] = whole.cpu()
     if get_world_size() == 1:
         return [mine]
     ranks = [None] * get_world_size() if get_rank() == 0 else None

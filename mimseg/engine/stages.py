@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mimseg.checkpoints.files import checkpoint_folder
+from mimseg.checkpoints.files import checkpoint_folder, numbered
 from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.checkpoint_hook import DONE, remove_leftovers
 from mimseg.engine.closing import free_memory
@@ -20,7 +20,7 @@ from mimseg.engine.console import say
 from mimseg.engine.prepare import check_config, merge_options, view_sizes
 from mimseg.engine.run import join_group, train
 from mimseg.errors import UserError
-from mimseg.files import write_json, write_text
+from mimseg.files import read_json, write_json, write_text
 
 KEYS = {"name", "options", "teacher", "teacher_key", "teacher_options", "optimizer"}
 
@@ -50,6 +50,8 @@ def train_stages(cfg: Config, resume: bool = False, trust: bool = False) -> dict
     for stage in stages.values():  # before the first one trains for days
         check_config(stage, ("train", "val"))
         check_model(stage)
+    if resume:
+        _check_finished(stages)
     if is_main_process():
         remove_leftovers(work_dir)
     for number, (name, stage) in enumerate(stages.items()):
@@ -62,6 +64,24 @@ def train_stages(cfg: Config, resume: bool = False, trust: bool = False) -> dict
         write_text(work_dir / "last_checkpoint", record["checkpoint"])
         write_json(work_dir / DONE, record)
     return record
+
+
+def _check_finished(stages: dict[str, Config]) -> None:
+    """Raise UserError where a finished stage gets another length and a later one has begun."""
+    names = list(stages)
+    for number, (name, stage) in enumerate(stages.items()):
+        record, length = read_json(Path(stage.work_dir) / DONE), stage.train_cfg.to_dict()
+        if not isinstance(record, dict) or record.get("schedule", length) == length:
+            continue
+        begun = [n for n in names[number + 1 :] if numbered(checkpoint_folder(stages[n]))]
+        if begun:
+            raise UserError(
+                f"stages[{number}]: train_cfg",
+                length,
+                expected=f"{record['schedule']}, with which {name} was finished: {begun[0]} has "
+                "begun from it",
+                fix="keep it, or start again in another --work-dir",
+            )
 
 
 def stage_configs(cfg: Config) -> dict[str, Config]:

@@ -73,6 +73,18 @@ def test_a_stage_hands_a_sharded_student_over(data, tmp_path):
     close(tmp_path / "whole/stage2", tmp_path / "sharded/stage2")
 
 
+def test_gradients_on_their_way_are_saved_whole(data, tmp_path):
+    """An epoch of 6 steps ends between two optimizer steps where 4 are accumulated."""
+    trial, kill = Trial("mae", processes=2, accumulation=4), Interrupt("", 7, signal.SIGKILL)
+    assert train_trial(trial, data, tmp_path / "whole", options=OPTIONS) == [0, 0]
+    run = tmp_path / "run"
+    assert train_trial(trial, data, run, False, kill, FSDP) == [-signal.SIGKILL] * 2
+    assert train_trial(trial, data, run, True, None, FSDP) == [2, 2]  # refused, by name
+    assert "gradients under way" in (tmp_path / "run.log").read_text()
+    assert train_trial(trial, data, run, True, None, OPTIONS) == [0, 0]
+    close(tmp_path / "whole", run)
+
+
 @pytest.mark.skipif(not bf16_supported("cpu"), reason="no bfloat16 on this CPU, nor a GPU")
 def test_mixed_precision(data, tmp_path):
     trial = Trial("mae", processes=2, bf16=True)

@@ -5,13 +5,16 @@ import weakref
 from pathlib import Path
 
 import numpy as np
+import pytest
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 from PIL import Image
 
 from mimseg.engine import run
 from mimseg.engine.prepare import merge_options
-from mimseg.engine.stages import train_stages
+from mimseg.engine.stages import _check_finished, stage_configs, train_stages
+from mimseg.errors import UserError
+from mimseg.files import write_json
 from mimseg.recipes.configs import config
 
 
@@ -69,3 +72,19 @@ def test_nothing_of_a_stage_outlives_it(tmp_path, monkeypatch):
     assert before.pop("processes in training") == 2  # persistent: they would stay
     assert before == dict(model=[None] * 4, processes=[], files=[], names=[])
     assert (out / record["checkpoint"]).is_file()
+
+
+def test_a_finished_stage_keeps_its_length_once_the_next_has_begun(tmp_path):
+    cfg = config("dbot/dbot_vit-mini-p8_1xb64-2x20e_scenes")
+    cfg.work_dir = str(tmp_path)
+    stages = stage_configs(cfg)
+    for name in stages:
+        (tmp_path / name).mkdir()
+    shorter = dict(stages["stage1"].train_cfg.to_dict(), max_epochs=3)
+    write_json(tmp_path / "stage1/done.json", {"schedule": shorter})
+    _check_finished(stages)  # the second stage is still to be trained
+    (tmp_path / "stage2/epoch_1.pth").write_bytes(b"x")
+    with pytest.raises(UserError, match="stage1 was finished: stage2 has begun from it"):
+        _check_finished(stages)
+    write_json(tmp_path / "stage1/done.json", {"schedule": stages["stage1"].train_cfg.to_dict()})
+    _check_finished(stages)
