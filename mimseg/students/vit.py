@@ -164,7 +164,10 @@ class ViT(BaseModule):
 
     def train(self, mode: bool = True) -> ViT:
         """Set the mode; a frozen ViT stays in eval mode."""
-        return super().train(mode and not self.frozen)
+        mode = mode and not self.frozen
+        if mode != self.training:  # sharded weights change without a new version
+            self._resized_pos = None
+        return super().train(mode)
 
     # ------------------------------------------------------------------ encode
 
