@@ -99,7 +99,10 @@ def kills_at_random(case: Case, kills: int, workers: int, options: dict) -> None
         launch = _at_random(case, signal.SIGKILL, 0.7) if number else _first_at_random(case, 9)
         if launch is None:
             return
-        case.end(launch, KILLED)
+        if case.end(launch, KILLED, 0) == 0:  # the signal came while it was ending
+            if not number:
+                raise Missed("it ended too soon")
+            return
         case.require_saved()
 
 
