@@ -1,11 +1,14 @@
 """Shared by all tests: one thread a worker, and tiny building blocks."""
 
+import logging
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 import mimseg  # noqa: F401
 from mimseg.registry import MODELS
@@ -17,6 +20,15 @@ TINY = dict(embed_dims=48, num_layers=3, num_heads=4, feedforward_channels=96)
 def _seeded():
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _open_streams():
+    """A logger of an earlier test writes to a stream that is closed with that test."""
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.stream = sys.__stdout__  # setStream flushes the old one
 
 
 @pytest.fixture

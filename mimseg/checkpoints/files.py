@@ -229,13 +229,16 @@ def find_resumable(
     return _newest(folder, trust)
 
 
-def _newest(folder: Path, trust: bool = False) -> str | None:
-    """A folder's newest whole checkpoint; see `find_resumable`."""
+def _newest(folder: Path, trust: bool = False, named: Path | None = None) -> str | None:
+    """A folder's newest whole checkpoint; see `find_resumable`.
+
+    `named` is one that the caller takes, or reports, where there is none with an iteration.
+    """
     steps = []
     for path in numbered(folder):
         if step := training_step(path):
             steps.append((step, not path.name.startswith("step_"), path))
-        else:
+        elif path != named:
             _pass_over(path, damage(path) or "it holds no training iteration (meta.iter)")
     # of two with equal steps the regular one, which is saved after the interim one
     for *_, path in sorted(steps, reverse=True):
@@ -299,10 +302,14 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
     if not path.is_dir():
         raise UserError(key, str(path), expected=expected, fix="check the path; nothing is there")
     try:
-        newest, named = _newest(path), _pointed(path, path)
+        named = _pointed(path, path)
+        newest = _newest(path, named=named)
         if newest is None and named is not None:
-            newest = _newest(named.parent)
-            newest = newest or (str(named) if is_loadable(named) else None)
+            newest = _newest(named.parent, named=named) if named.parent != path else None
+            if newest is None and (reason := _fault(named, False)):
+                _pass_over(named, reason)
+            elif newest is None:
+                newest = str(named)
     except UntrustedCheckpoint as error:
         newest = error.value
     if newest:

@@ -260,6 +260,17 @@ def test_resolve(work_dir, tmp_path_factory):
     assert resolve_checkpoint(run) == str(run / "named_otherwise.pth")
 
 
+def test_what_is_taken_is_not_reported_as_passed_over(tmp_path, warnings):
+    weights = save(tmp_path / "iter_3.pth", meta={})
+    (tmp_path / "last_checkpoint").write_text("iter_3.pth")
+    assert resolve_checkpoint(tmp_path) == str(weights)
+    assert warnings == []
+    weights.write_bytes(b"")
+    with pytest.raises(UserError, match="none that loads"):
+        resolve_checkpoint(tmp_path)
+    assert len(warnings) == 1 and "iter_3.pth is passed over" in warnings[0]
+
+
 def test_resolve_tells_what_is_missing(tmp_path):
     with pytest.raises(UserError, match="--init = .*nowhere.*nothing is there"):
         resolve_checkpoint(tmp_path / "nowhere")

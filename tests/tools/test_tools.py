@@ -1,6 +1,7 @@
 """tools/train.py and tools/test.py, used as a user would, on generated scenes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -98,11 +99,14 @@ def test_a_second_run_in_the_same_folder_is_refused(pretrained, scenes, capsys):
 
 
 def test_a_resumed_run_has_the_same_teacher_and_goes_on(scenes, tmp_path):
-    options = ["--cfg-options", f"data_root={scenes}/unlabelled", *PRETRAIN]
-    command = [DBOT, "--work-dir", str(tmp_path)]
-    assert train_main([*command, *options]) == 0
+    options = [f"data_root={scenes}/unlabelled", *PRETRAIN, "train_cfg.max_epochs=2"]
+    command = [DBOT, "--work-dir", str(tmp_path), "--cfg-options", *options]
+    assert train_main(command) == 0
+    shutil.rmtree(tmp_path / "stage2")  # as if killed in stage 1's second epoch
+    for name in ("done.json", "stage1/done.json", "stage1/epoch_2.pth"):
+        (tmp_path / name).unlink()
     torch.manual_seed(5)
-    assert train_main([*command, "--resume", *options, "train_cfg.max_epochs=2"]) == 0
+    assert train_main([*command, "--resume"]) == 0
     before, after = (teacher_of(tmp_path / f"stage1/epoch_{n}.pth") for n in (1, 2))
     assert all(torch.equal(before[name], value) for name, value in after.items())
     steps = [
