@@ -4,6 +4,8 @@ The checksum of `epoch_1.pth` is in `epoch_1.pth.sha256`, in the format of `sha2
 without one (copied alone, or of another program) is judged by the CRCs that torch writes into its
 archive, which torch itself does not check.
 
+The tensors of a sharded checkpoint (`mimseg.checkpoints.shards`) are in further lines.
+
 A kill may come at any moment of a save, and must leave neither a whole file that is judged by the
 sum of another content, nor a damaged one that is taken for whole. `sealed` sees to it:
 
@@ -17,6 +19,7 @@ sum of another content, nor a damaged one that is taken for whole. `sealed` sees
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -26,7 +29,8 @@ from pathlib import Path
 
 from mimseg.files import flush, replacing
 
-_SUM = re.compile(r"\\?([0-9a-fA-F]{64})\b")
+_SUM = re.compile(r"^\\?([0-9a-fA-F]{64})\b *\*?(.*)$", re.MULTILINE)
+_FILE = ""
 _BLOCK = 1 << 20
 
 
@@ -35,24 +39,35 @@ def sidecar(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def write_checksum(path: str | Path, content: Path | None = None) -> None:
+def write_checksum(
+    path: str | Path, content: Path | None = None, shards: Path | None = None
+) -> None:
     """Write a file's checksum next to it, atomically.
 
     Args:
         path: the file.
         content: where its content is as long as it has not been renamed to `path`.
+        shards: the folder with its tensors, beside it.
     """
     path = Path(path)
     target = sidecar(path)
+    lines = [f"{_sha256(content or path)}  {path.name}"]
+    for part in sorted(shards.iterdir()) if shards else ():
+        lines.append(f"{_sha256(part)}  {shards.name}/{part.name}")
     with replacing(target, target.with_name(f".{target.name}.saving")) as temporary:
-        temporary.write_text(f"{_sha256(content or path)}  {path.name}\n", encoding="utf-8")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 @contextmanager
-def sealed(path: Path, temporary: Path) -> Iterator[Path]:
+def sealed(path: Path, temporary: Path, shards: Path | None = None) -> Iterator[Path]:
     """Replace a file as `files.replacing` does, and its checksum with it.
 
-    Sharded checkpoints, which are folders, get none.
+    Checkpoints that are folders, as deepspeed's, get none.
+
+    Args:
+        path: the file.
+        temporary: what the block writes.
+        shards: the folder with the file's tensors, in place by the end of the block.
     """
     again = path.exists()
     with replacing(path, temporary):
@@ -62,9 +77,9 @@ def sealed(path: Path, temporary: Path) -> Iterator[Path]:
             with suppress(OSError):  # as in `replacing`
                 flush(path.parent)
         elif temporary.is_file():
-            write_checksum(path, temporary)
+            write_checksum(path, temporary, shards)
     if again and path.is_file():
-        write_checksum(path)
+        write_checksum(path, shards=shards)
 
 
 def remove_orphans(folder: Path) -> None:
@@ -84,26 +99,46 @@ def damage(path: str | Path) -> str:
         state = path.stat()
         if not state.st_size:
             return "it is empty"
-        stamp = (state.st_mtime_ns, state.st_size, state.st_ino)
-        return _judge(path, stamp, _recorded(sidecar(path)))
+        sums = _recorded(sidecar(path))
+        source = sidecar(path).name
+        if reason := _judge(path, _stamp(state), sums.pop(_FILE, None), source):
+            return reason
+        for name, recorded in sums.items():
+            part = path.parent / name
+            if not part.is_file():
+                return f"{name} is missing"
+            if reason := _judge(part, _stamp(part.stat()), recorded, source):
+                return f"{name}: {reason}"
+        return ""
     except OSError as error:
         return f"it cannot be read ({error.strerror or error})"
 
 
+def shards_of(path: Path) -> str | None:
+    """The folder in which a checkpoint's checksums have its tensors; None without any."""
+    parts = [name for name in _recorded(sidecar(path)) if name != _FILE]
+    return parts[0].partition("/")[0] if parts else None
+
+
+def _stamp(state: os.stat_result) -> tuple[int, ...]:
+    return state.st_mtime_ns, state.st_size, state.st_ino
+
+
 @lru_cache(maxsize=256)
-def _judge(path: Path, stamp: tuple[int, ...], recorded: str | None) -> str:
-    """The damage of a file in the state that `stamp` stands for."""
+def _judge(path: Path, stamp: tuple[int, ...], recorded: str | None, source: str) -> str:
+    """The damage of a file in the state that `stamp` stands for, by the checksum in `source`."""
     if recorded is None:
         return _broken_archive(path)
-    return "" if _sha256(path) == recorded else f"its SHA-256 is not that in {sidecar(path).name}"
+    return "" if _sha256(path) == recorded else f"its SHA-256 is not that in {source}"
 
 
-def _recorded(path: Path) -> str | None:
+def _recorded(path: Path) -> dict[str, str]:
+    """SHA-256 by file; the first is the checkpoint's, which may have been renamed: `_FILE`."""
     try:
-        match = _SUM.match(path.read_text(encoding="utf-8", errors="replace"))
+        lines = _SUM.findall(path.read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError:
-        return None
-    return match and match.group(1).lower()
+        return {}
+    return {name if number else _FILE: value.lower() for number, (value, name) in enumerate(lines)}
 
 
 def _sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ import torch
 from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
+from mimseg.checkpoints import shards
 from mimseg.checkpoints.checksum import damage
 from mimseg.checkpoints.iteration import training_step
 from mimseg.checkpoints.trusted import is_trusted
@@ -124,8 +125,17 @@ def load_data(
         from safetensors.torch import load_file
 
         return load_file(source)
-    options = {"map_location": map_location, "weights_only": not trust}
-    with plain_objects(trust):
+    loaded = _load(source, mmap, map_location=map_location, weights_only=not trust)
+    if isinstance(loaded, dict) and shards.KEY in loaded:
+        if hasattr(source, "read"):
+            expected = f"a file that is named: its tensors are in {loaded[shards.KEY]['folder']}"
+            raise UserError("checkpoint", "a stream", expected=expected, fix="give its path")
+        shards.fill(loaded, Path(source))
+    return loaded
+
+
+def _load(source: str | Path | BinaryIO, mmap: bool, **options: object) -> object:
+    with plain_objects(not options["weights_only"]):
         if mmap:
             try:
                 return torch.load(source, mmap=True, **options)

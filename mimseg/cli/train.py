@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.skip_nonfinite is not None:
             use_skip(cfg, args.skip_nonfinite)
         if args.fsdp:
-            cfg.fsdp = True
+            cfg.fsdp = cfg.get("fsdp") or True
         if args.print_config:
             cfg.pop("launcher")  # the command line's
             return print(cfg.pretty_text)

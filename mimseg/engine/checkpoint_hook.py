@@ -7,16 +7,20 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from mmengine.dist import barrier, get_world_size, is_main_process
-from mmengine.fileio import LocalBackend
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.logging import print_log
 
-from mimseg.checkpoints.checksum import remove_orphans, sealed, sidecar
+from mimseg.checkpoints.checksum import remove_orphans, sealed, shards_of, sidecar
+from mimseg.checkpoints.shards import Shards, folder_for, folders_of, remove_unused
 from mimseg.engine.signals import RESUMABLE, Agreement, StopRequest
 from mimseg.errors import EndOfRun, UserError, require_positive
 from mimseg.files import replacing, write_json
@@ -44,20 +48,31 @@ class CheckpointHook(MMEngineCheckpointHook):
     The files are mmengine's in name and content. On storage other than a local folder mmengine's
     own order holds, without interim checkpoints.
 
+    With `asynchronous` a step waits only until the checkpoint is a copy in the host's memory. The
+    rest, in the same order, is done by a thread while the training goes on. The next save, a stop
+    on a signal and the end of the training wait for it.
+
     Args:
         max_keep_ckpts: how many checkpoints to keep; -1 for all. There is one more for the moment
             between writing and removing.
         save_minutes: save when this long has passed since the last checkpoint; None for never.
+        asynchronous: write to the disk while the training goes on.
         kwargs: as for mmengine's hook.
 
     Raises:
-        UserError: the folder cannot be written (known before training) or the disk is full. The
-            checkpoints before it are still there then.
+        UserError: the folder cannot be written (known before training) or the disk is full, which
+            is known at the next save where it is asynchronous. The checkpoints before it are still
+            there then.
         EndOfRun: a signal asked for it (`mimseg.engine.signals`); the checkpoint is in place.
     """
 
     def __init__(
-        self, *args, max_keep_ckpts: int = 2, save_minutes: float | None = 15, **kwargs
+        self,
+        *args,
+        max_keep_ckpts: int = 2,
+        save_minutes: float | None = 15,
+        asynchronous: bool = False,
+        **kwargs,
     ) -> None:
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
         if save_minutes is not None:
@@ -65,6 +80,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.save_minutes = save_minutes
         self.stop, self._agreement = StopRequest(), Agreement()
         self._saved_iter: int | None = None
+        self._thread = ThreadPoolExecutor(1, "checkpoint") if asynchronous else None
+        self._jobs: list[Future] = []
 
     def before_train(self, runner) -> None:
         """Find the folder, see that it can be written, and clear what a killed run left."""
@@ -88,9 +105,16 @@ class CheckpointHook(MMEngineCheckpointHook):
         self.stop.install()
 
     def after_train(self, runner) -> None:
-        """Give the signals back, and publish as mmengine does."""
+        """Wait for the last checkpoint, give the signals back, and publish as mmengine does."""
+        self._wait()
+        barrier()  # a stage that follows reads it on all ranks
         self.stop.remove()
         super().after_train(runner)
+
+    def close(self) -> None:
+        """End after an error in the training: it is the one to report, whatever comes of a save."""
+        self.stop.remove()
+        wait(self._jobs)
 
     def after_train_iter(self, runner, *args, **kwargs) -> None:
         """Save by iterations, by the clock and on a signal; then stop where one came."""
@@ -119,6 +143,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._stop(runner, runner.iter)
 
     def _stop(self, runner, done: int) -> None:
+        self._wait()
         name = self.stop.name or "a signal to another process"
         if is_main_process():
             record = dict(code=RESUMABLE, signal=name, step=done, steps=runner.max_iters)
@@ -146,22 +171,22 @@ class CheckpointHook(MMEngineCheckpointHook):
             return
         hub = runner.message_hub
         name = self.filename_tmpl.format(step)
-        ids = []
+        outdated = []
         if self.max_keep_ckpts > 0:
             # The file lists the ones about to go as well: a run killed before it removed them
             # removes them when it resumes.
             ids = [i for i in self.keep_ckpt_ids if i != step] + [step]
             hub.update_info("keep_ckpt_ids", ids)
-        self._save_checkpoint_as(runner, name, meta, self.by_epoch)
+            outdated = [self.filename_tmpl.format(old) for old in ids[: -self.max_keep_ckpts]]
+        self._save_checkpoint_as(runner, name, meta, self.by_epoch, outdated)
         if self.max_keep_ckpts > 0:
-            outdated = ids[: -self.max_keep_ckpts]
             self.keep_ckpt_ids = deque(ids[len(outdated) :], self.max_keep_ckpts)
             hub.update_info("keep_ckpt_ids", list(self.keep_ckpt_ids))
-            for old in outdated:
-                self._remove(self.filename_tmpl.format(old))
 
-    def _save_checkpoint_as(self, runner, name: str, meta: dict, by_epoch: bool) -> None:
-        """Write a checkpoint to resume from, then the pointer; then remove interim ones."""
+    def _save_checkpoint_as(
+        self, runner, name: str, meta: dict, by_epoch: bool, outdated: Sequence[str] = ()
+    ) -> None:
+        """Write a checkpoint to resume from, then the pointer; then remove outdated ones."""
         hub, previous = runner.message_hub, self.last_ckpt
         self.last_ckpt = os.path.join(self.out_dir, name)
         hub.update_info("last_ckpt", self.last_ckpt)
@@ -170,24 +195,28 @@ class CheckpointHook(MMEngineCheckpointHook):
             self._save_atomically(
                 runner,
                 name,
+                lambda: self._succeed(Path(runner.work_dir), name, outdated),
                 save_optimizer=self.save_optimizer,
                 save_param_scheduler=self.save_param_scheduler,
                 meta=meta,
                 by_epoch=by_epoch,
                 **self.args,
             )
-            if is_main_process():
-                last = Path(runner.work_dir) / "last_checkpoint"
-                with _report_unwritable(last), replacing(last, _temporary(last)) as temporary:
-                    temporary.write_text(self.last_ckpt, encoding="utf-8")
         except BaseException:
             self.last_ckpt = previous
             raise
         self._saved_iter, self._saved_at = done, time.monotonic()
         self._agreement.forget()
-        for path in Path(self.out_dir).glob(INTERIM.format("*")):
-            if path.name != name:
-                self._remove(path.name)
+
+    def _succeed(self, work_dir: Path, name: str, outdated: Sequence[str]) -> None:
+        """Let the newest checkpoint take the place of those before it; on the first rank."""
+        last = work_dir / "last_checkpoint"
+        with _report_unwritable(last), replacing(last, _temporary(last)) as temporary:
+            temporary.write_text(os.path.join(self.out_dir, name), encoding="utf-8")
+        interim = (path.name for path in Path(self.out_dir).glob(INTERIM.format("*")))
+        for old in (*interim, *outdated):
+            if old != name:
+                self._remove(old)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         if not self.save_best or not self._is_local():
@@ -232,41 +261,103 @@ class CheckpointHook(MMEngineCheckpointHook):
             # the newest checkpoint must know of the best one, or a resumed run cannot replace it
             self._save_checkpoint_with_step(runner, count, {**meta, "validated": True})
         for path in replaced:
-            if path and path not in saved:
-                self._remove(os.path.basename(path))
+            if path and path not in saved and is_main_process():
+                self._do(partial(self._remove, os.path.basename(path)))
 
-    def _save_atomically(self, runner, name: str, **options) -> None:
-        """Let the runner write under a temporary name, then rename; all ranks take part."""
-        folder = Path(self.out_dir)
-        final, temporary = folder / name, _temporary(folder / name)
-        main = is_main_process()
+    def _save_atomically(
+        self, runner, name: str, succeed: Callable[[], None] | None = None, **options
+    ) -> None:
+        """Let the runner make a checkpoint, and write it; all ranks take part.
+
+        Args:
+            succeed: is called on the first rank when the checkpoint is in place.
+        """
+        self._wait()
+        folder, final = Path(self.out_dir), Path(self.out_dir) / name
         with _report_unwritable(final):
-            if main:
+            if is_main_process():
                 remove_leftovers(folder)
-            with sealed(final, temporary) if main else nullcontext():
-                runner.save_checkpoint(
-                    self.out_dir,
-                    temporary.name,
-                    self.file_client_args,
-                    backend_args=self.backend_args,
-                    **options,
-                )
-                barrier()  # sharded strategies write from every rank
-                if main and final.is_dir():
+            shards = None
+            if getattr(runner, "in_shards", False):
+                shards = options["shards"] = Shards(folder_for(final), options["save_optimizer"])
+            temporary, backend = _temporary(final), {"backend": _Held.name}
+            runner.save_checkpoint(self.out_dir, temporary.name, backend_args=backend, **options)
+            arrive = shards.write(self._thread is not None) if shards else None
+            content = _Held.take(temporary)
+            self._do(partial(self._write, final, content, shards, arrive, succeed))
+            if self._thread is None:
+                barrier()
+
+    def _write(
+        self,
+        final: Path,
+        content: bytes | None,
+        shards: Shards | None,
+        arrive: Callable[[], object] | None,
+        succeed: Callable[[], None] | None,
+    ) -> None:
+        """Put a checkpoint in its place, on the first rank, when the parts of all are there."""
+        temporary = _temporary(final)
+        with _report_unwritable(final):
+            if arrive:
+                arrive()
+            if not is_main_process():
+                return
+            before = folders_of(final)
+            folder = shards.move() if shards else None
+            with sealed(final, temporary, folder):
+                if content is not None:
+                    LocalBackend().put(content, temporary)
+                elif final.is_dir():  # deepspeed's strategy writes folders itself
                     shutil.rmtree(final)
+            for old in before:
+                shutil.rmtree(old)
+            if succeed:
+                succeed()
+
+    def _do(self, job: Callable[[], None]) -> None:
+        """Do it now, or in the thread after what waits there."""
+        if self._thread is None:
+            job()
+        else:
+            self._jobs.append(self._thread.submit(job))
+
+    def _wait(self) -> None:
+        """Wait for what the thread has to do; raises what went wrong there."""
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job.result()
 
     def _remove(self, name: str) -> None:
         """Remove an outdated checkpoint; one that cannot be removed never stops a run."""
         path = Path(self.out_dir) / name
-        if is_main_process():
-            if path.is_dir():  # deepspeed's are folders
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                try:
-                    path.unlink(missing_ok=True)
-                    sidecar(path).unlink(missing_ok=True)
-                except OSError as error:
-                    print_log(f"{path} could not be removed: {error}", "current", logging.WARNING)
+        if path.is_dir():  # deepspeed's are folders
+            shutil.rmtree(path, ignore_errors=True)
+            return
+        try:
+            path.unlink(missing_ok=True)
+            sidecar(path).unlink(missing_ok=True)
+            for folder in folders_of(path):
+                shutil.rmtree(folder)
+        except OSError as error:
+            print_log(f"{path} could not be removed: {error}", "current", logging.WARNING)
+
+
+class _Held(LocalBackend):
+    """Keeps what is written to it, for a thread to write."""
+
+    name = "mimseg.held"
+    _content: ClassVar[dict[str, bytes]] = {}
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        self._content[str(filepath)] = obj
+
+    @classmethod
+    def take(cls, path: Path) -> bytes | None:
+        return cls._content.pop(str(path), None)
+
+
+register_backend(_Held.name, _Held, force=True)
 
 
 def _between_steps(runner) -> bool:
@@ -284,6 +375,7 @@ def remove_leftovers(folder: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     remove_orphans(folder)
+    remove_unused(folder, shards_of)
 
 
 def _temporary(path: Path) -> Path:

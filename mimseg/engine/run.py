@@ -232,7 +232,7 @@ def _train(runner: Runner, cfg: Config, watch: WatchHook) -> None:
         watch.close()
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
-                hook.stop.remove()
+                hook.close()
 
 
 def _earlier(cfg: Config, trust: bool) -> tuple[dict | None, str | None]:

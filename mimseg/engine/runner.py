@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.loader import load_start
+from mimseg.checkpoints.shards import Shards
 from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.compile import check_compile, compile_networks
 from mimseg.engine.console import hush, say
@@ -49,9 +50,13 @@ class Runner(MMEngineRunner):
         start: the weights that `load_from` names, as a checkpoint; None on resuming.
         trust: run code in the checkpoint that is resumed.
         unused: what of the backbone does not train, in words; None where all does.
+        in_shards: checkpoints are written in parts, one by each process.
+        shards: while a checkpoint is made in parts, where its tensors go.
     """
 
     start: dict | None = None
+    in_shards: bool = False
+    shards: Shards | None = None
     trust: bool = False
 
     def set_randomness(self, seed: int | None = None, diff_rank_seed: bool = False, **options: Any):
@@ -95,10 +100,20 @@ class Runner(MMEngineRunner):
         """As mmengine's; its plain wrapper is replaced by ours."""
         return super().build_optim_wrapper(with_our_wrapper(optim_wrapper, get_device()))
 
-    def save_checkpoint(self, *args: object, **kwargs: object) -> None:
-        """As mmengine's, which saves on the first rank alone, after hooks on all of them."""
-        self.call_hook("before_save")
-        super().save_checkpoint(*args, **kwargs)
+    def save_checkpoint(
+        self, *args: object, shards: Shards | None = None, **kwargs: object
+    ) -> None:
+        """As mmengine's, which saves on the first rank alone, after hooks on all of them.
+
+        Args:
+            shards: takes the tensors; None for a whole checkpoint.
+        """
+        outer, self.shards = self.shards, shards
+        try:
+            self.call_hook("before_save")
+            super().save_checkpoint(*args, **kwargs)
+        finally:
+            self.shards = outer
 
     def build_logger(self, *args: object, **kwargs: object) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -164,7 +179,7 @@ def build_runner(cfg: Config) -> Runner:
         runner = Runner.from_cfg(cfg)
     runner.register_hook(StateHook())
     if cfg.get("fsdp"):
-        runner.register_hook(ShardHook())
+        runner.register_hook(ShardHook(cfg.fsdp))
     compile_networks(bare(runner.model), compiled)
     return runner
 

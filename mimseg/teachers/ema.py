@@ -109,7 +109,7 @@ class EMATeacher(ViTTeacher):
         """teacher = m * teacher + (1 - m) * student; buffers are copied.
 
         Args:
-            student: the network that is followed, unwrapped.
+            student: the network that is followed, unwrapped; sharded (FSDP2) or not.
             total: optimizer steps of the whole run, for the schedule.
         """
         if self._host_updates is None:
@@ -119,10 +119,12 @@ class EMATeacher(ViTTeacher):
             source = {k.replace("_orig_mod.", ""): v for k, v in getattr(student, kind)()}
             for name, average in getattr(self.backbone, kind)():
                 new = source[name].detach()
+                if hasattr(new, "full_tensor") and not hasattr(average, "full_tensor"):
+                    new = new.full_tensor()  # the student is sharded and this is not
                 if kind == "named_buffers" or not average.is_floating_point():
                     average.copy_(new)
                 elif average.dtype in (torch.float32, torch.float64):
-                    average.lerp_(new.to(average), share)
+                    average.lerp_(new.to(average.device, average.dtype), share)
                 else:
                     raise UserError(
                         "teacher",
@@ -152,7 +154,8 @@ class EMATeacher(ViTTeacher):
         student = self._student[0]
         if self._updated or not student.training:
             return
-        values = [p.detach().reshape(-1)[:_PROBED].float() for p in student.parameters()]
+        parts = [getattr(p, "to_local", lambda p=p: p)() for p in student.parameters()]
+        values = [part.detach().reshape(-1)[:_PROBED].float() for part in parts]
         seen = torch.cat(values).cpu()
         if self._seen is None:
             self._seen = seen

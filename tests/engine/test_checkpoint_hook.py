@@ -3,9 +3,11 @@
 import os
 import shutil
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
@@ -110,14 +112,15 @@ def test_nothing_is_removed_before_the_new_one_is_in_place(tmp_path, monkeypatch
     assert seen[3] == ("last_checkpoint", ["iter_2.pth", "iter_4.pth"])
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize("moment", ["while writing", "before the rename", "before removing"])
-def test_killed_run_resumes_and_ends_clean(tmp_path, monkeypatch, moment):
-    def die_at_six(self, runner, name, **options):
+def test_killed_run_resumes_and_ends_clean(tmp_path, monkeypatch, moment, asynchronous):
+    def die_at_six(self, runner, name, *args, **options):
         if name == "iter_6.pth":
             half = Path(self.out_dir) / ".iter_6.pth.saving"
             half.write_bytes((Path(self.out_dir) / "iter_4.pth").read_bytes()[:200])
             raise Killed
-        return original(self, runner, name, **options)
+        return original(self, runner, name, *args, **options)
 
     with monkeypatch.context() as patch:
         hook = checkpoint_hook.CheckpointHook
@@ -141,7 +144,7 @@ def test_killed_run_resumes_and_ends_clean(tmp_path, monkeypatch, moment):
 
             patch.setattr(hook, "_remove", die_on_remove)
         with pytest.raises(Killed):
-            make_runner(tmp_path).train()
+            make_runner(tmp_path, asynchronous=asynchronous).train()
     newest = "iter_6.pth" if moment == "before removing" else "iter_4.pth"
     found = find_resumable(tmp_path)
     assert Path(found).name == newest
@@ -164,7 +167,8 @@ def test_a_broken_newest_one_is_passed_over(tmp_path):
     assert is_loadable(tmp_path / "iter_4.pth")
 
 
-def test_full_disk_keeps_the_previous_one_and_names_the_path(tmp_path, monkeypatch):
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_full_disk_keeps_the_previous_one_and_names_the_path(tmp_path, monkeypatch, asynchronous):
     from mmengine.fileio import LocalBackend
 
     put = LocalBackend.put
@@ -177,10 +181,39 @@ def test_full_disk_keeps_the_previous_one_and_names_the_path(tmp_path, monkeypat
 
     monkeypatch.setattr(LocalBackend, "put", full)
     with pytest.raises(UserError, match="iter_4.pth.*No space left") as error:
-        make_runner(tmp_path, max_keep_ckpts=1).train()
+        make_runner(tmp_path, max_keep_ckpts=1, asynchronous=asynchronous).train()
     assert "Fix:" in str(error.value)
     assert names(tmp_path) == ["iter_2.pth"] and not list(tmp_path.glob(".*"))
     assert Path(find_resumable(tmp_path)).name == "iter_2.pth"
+
+
+def test_steps_go_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    """The file holds the weights of its step, and the record comes when it is in place."""
+    from mmengine.fileio import LocalBackend
+
+    put, gate, steps, weights = LocalBackend.put, Event(), [], {}
+
+    def slow(self, obj, filepath):
+        assert gate.wait(20)
+        put(self, obj, filepath)
+
+    class Spy(Hook):
+        def after_train_iter(self, runner, **kwargs):
+            steps.append(sorted(path.name for path in tmp_path.glob("iter_*.pth")))
+            weights[runner.iter + 1] = runner.model.backbone.weight.detach().clone()
+            if runner.iter == 2:
+                gate.set()
+
+    monkeypatch.setattr(LocalBackend, "put", slow)
+    runner = make_runner(tmp_path, iters=4, asynchronous=True)
+    runner.register_hook(Spy(), priority="LOWEST")
+    runner.train()
+    assert steps[:3] == [[], [], []]  # the third step ran before the second's file was there
+    for step in (2, 4):
+        saved = read_checkpoint(tmp_path / f"iter_{step}.pth")["state_dict"]
+        assert torch.equal(saved["backbone.weight"], weights[step])
+    assert (tmp_path / "last_checkpoint").read_text().endswith("iter_4.pth")
+    assert not list(tmp_path.glob(".*")) and all_whole(tmp_path)
 
 
 def test_unwritable_folder_is_told_before_training(tmp_path):

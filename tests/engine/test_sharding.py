@@ -11,14 +11,20 @@ from mmengine.optim import OptimWrapper
 from dev.trial import Interrupt, Trial, difference, fork, import_all, make_data, train_trial
 from mimseg.checkpoints.files import find_resumable, read_checkpoint
 from mimseg.engine.amp_optim_wrapper import bf16_supported
-from mimseg.engine.sharding import shard
+from mimseg.engine.sharding import Sharding, shard
 from mimseg.engine.signals import RESUMABLE
+from mimseg.errors import UserError
 from mimseg.outputs import Needs
+from mimseg.registry import MODELS
 from mimseg.students.vit import ViT
 
 TWO = Trial("mae", processes=2)
 OPTIONS = {"model.backbone.drop_path_rate": 0.0}
 FSDP = OPTIONS | {"fsdp": True}
+PARTS = OPTIONS | {
+    "fsdp": {"checkpoint": "sharded"},
+    "default_hooks.checkpoint.asynchronous": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,8 @@ def close(one, two):
 
 def test_it_trains_as_without_and_resumes_in_any_way(data, whole, tmp_path):
     run, stop = tmp_path / "run", Interrupt("", 4, signal.SIGTERM)
-    assert train_trial(TWO, data, run, False, stop, FSDP) == [RESUMABLE] * 2
+    assert train_trial(TWO, data, run, False, stop, PARTS) == [RESUMABLE] * 2
+    assert len(list((run / "step_4.shards").iterdir())) == 2
     share, total = re.search(
         r"sharded +([\d.]+) M of ([\d.]+) M", (tmp_path / "run.log").read_text()
     ).groups()
@@ -54,6 +61,7 @@ def test_it_trains_as_without_and_resumes_in_any_way(data, whole, tmp_path):
     # resumed unsharded by one process, then sharded by two
     stop = Interrupt("", 8, signal.SIGTERM)
     assert train_trial(Trial("mae"), data, run, True, stop, OPTIONS) == [RESUMABLE]
+    assert not list(run.glob("*.shards"))  # a newer checkpoint is in place
     assert train_trial(TWO, data, run, True, None, FSDP) == [0, 0]
     one, two = close(whole, run)
     assert two["optimizer"]["state"].keys() == one["optimizer"]["state"].keys()
@@ -65,15 +73,16 @@ def test_it_trains_as_without_and_resumes_in_any_way(data, whole, tmp_path):
 def test_a_sharded_run_is_resumed_bit_for_bit(data, tmp_path):
     assert train_trial(TWO, data, tmp_path / "whole", options=FSDP) == [0, 0]
     run, stop = tmp_path / "run", Interrupt("", 8, signal.SIGTERM)
-    assert train_trial(TWO, data, run, False, stop, FSDP) == [RESUMABLE] * 2
-    assert train_trial(TWO, data, run, True, None, FSDP) == [0, 0]
+    assert train_trial(TWO, data, run, False, stop, PARTS) == [RESUMABLE] * 2
+    assert train_trial(TWO, data, run, True, None, PARTS) == [0, 0]
     assert difference(tmp_path / "whole", run) == ""
 
 
 def test_a_stage_hands_a_sharded_student_over(data, tmp_path):
     trial = Trial("dbot", processes=2)
     short = {"train_cfg.max_epochs": 1}
-    for name, options in (("whole", OPTIONS), ("sharded", FSDP)):
+    sharded = PARTS | {"fsdp": {"checkpoint": "sharded", "teachers": "sharded"}}
+    for name, options in (("whole", OPTIONS), ("sharded", sharded)):
         assert train_trial(trial, data, tmp_path / name, options=options | short) == [0, 0]
     close(tmp_path / "whole/stage2", tmp_path / "sharded/stage2")
 
@@ -95,25 +104,40 @@ def test_mixed_precision(data, tmp_path):
     trial = Trial("mae", processes=2, bf16=True)
     short = {"train_cfg.max_epochs": 1}
     losses = []
-    for name, options in (("whole", OPTIONS), ("sharded", FSDP)):
+    half = OPTIONS | {"fsdp": {"param_dtype": "bfloat16", "reduce_dtype": "bfloat16"}}
+    for name, options in (("whole", OPTIONS), ("sharded", FSDP), ("half", half)):
         assert train_trial(trial, data, tmp_path / name, options=options | short) == [0, 0]
         logs = read_checkpoint(find_resumable(tmp_path / name))["message_hub"]["log_scalars"]
         losses.append(logs["train/loss"]["values"])
-    assert losses[1] == pytest.approx(losses[0], rel=2e-2)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-2) and losses[2] != losses[1]
 
 
 @pytest.mark.parametrize(
     ("trial", "options", "words"),
     [
         (Trial("mae"), FSDP, "expected several processes"),
-        (TWO, FSDP | {"custom_hooks": [dict(type="EMAHook")]}, "EMAHook follows the student"),
+        (TWO, FSDP | {"custom_hooks": [dict(type="EMAHook")]}, "EMAHook keeps one"),
+        (TWO, OPTIONS | {"fsdp": {"param_dtype": "bfloat16"}}, "expected 'float32' in a run in"),
         (TWO, FSDP | {"model.backbone.rel_pos_bias": "per_block"}, "rel_pos_bias = 'per_block'"),
     ],
-    ids=["one process", "averaged copy", "tables by block"],
+    ids=["one process", "averaged copy", "no autocast", "tables by block"],
 )
 def test_what_cannot_be_sharded_is_refused(data, tmp_path, trial, options, words):
     assert set(train_trial(trial, data, tmp_path / "run", options=options)) == {2}
     assert words in (tmp_path / "run.log").read_text()
+
+
+def test_options_by_name():
+    assert Sharding.read(True) == Sharding.read({}) == Sharding()
+    for value, words in [
+        ({"checkpont": "whole"}, "fsdp.checkpont = 'whole'.*did you mean fsdp.checkpoint"),
+        ({"teachers": "half"}, r"fsdp.teachers = 'half'.*\['whole', 'sharded'\]"),
+        ({"param_dtype": "float16"}, "fsdp.param_dtype = 'float16'.*'bfloat16'"),
+        ("sharded", "fsdp = 'sharded': expected True or a dict"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            Sharding.read(value)
 
 
 class Taps(torch.nn.Module):
@@ -151,6 +175,45 @@ def test_taps_and_another_image_size(tmp_path):
         init_dist("pytorch", backend="gloo")
         for whole, sharded in zip(outputs(False), outputs(True), strict=True):
             torch.testing.assert_close(sharded, whole, rtol=0, atol=1e-6)
+        return 0
+
+    codes = fork(2, compare, tmp_path / "log").wait(60)
+    assert codes == [0, 0], (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("teachers", ["whole", "sharded"])
+def test_a_teacher_follows_a_sharded_student(tmp_path, teachers):
+    def averages(sharded):
+        torch.manual_seed(0)
+        model = MODELS.build(
+            dict(
+                type="mimseg.MaskedImageModeling",
+                backbone=dict(type="mimseg.ViT", arch="mini", img_size=32, patch_size=8),
+                masking=dict(type="mimseg.RandomMasking", ratio=0.75, seed=1),
+                teacher=dict(type="mimseg.EMATeacher", momentum=0.5),
+                normalization=dict(type="mimseg.TokenLayerNorm"),
+                head=dict(type="mimseg.DecoderHead", embed_dims=32, depth=1, num_heads=4),
+                loss=dict(type="mimseg.SmoothL1Loss"),
+            )
+        )
+        model.init_weights()
+        wrapper = OptimWrapper(torch.optim.SGD(model.backbone.parameters(), lr=1.0))
+        if sharded:
+            shard(model, wrapper, Sharding(teachers=teachers))
+        teacher, images = model.bank["teacher"], torch.rand(2, 3, 32, 32)
+        for _ in range(2):  # without masks, of which each rank draws its own
+            wrapper.update_params(model(images, mode="tensor")[0].square().mean())
+            teacher.update(model.backbone)
+        parts = [value for value in teacher.state_dict().values() if hasattr(value, "to_local")]
+        assert bool(parts) == (sharded and teachers == "sharded")
+        return {
+            name: value.full_tensor() if hasattr(value, "to_local") else value
+            for name, value in teacher.state_dict().items()
+        }
+
+    def compare():
+        init_dist("pytorch", backend="gloo")
+        torch.testing.assert_close(averages(True), averages(False), rtol=1e-5, atol=1e-6)
         return 0
 
     codes = fork(2, compare, tmp_path / "log").wait(60)
