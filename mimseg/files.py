@@ -93,6 +93,11 @@ def replacing(path: Path, temporary: Path | None = None) -> Iterator[Path]:
         flush(path.parent)
 
 
+def saving(path: Path) -> Path:
+    """The temporary name of a checkpoint, which what a killed run left is recognized by."""
+    return path.with_name(f".{path.name}.saving")
+
+
 def flush(path: Path) -> None:
     """Have what was written to a file, or the names in a folder, put on the disk."""
     handle = os.open(path, os.O_RDONLY)

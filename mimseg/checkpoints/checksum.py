@@ -27,7 +27,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from mimseg.files import flush, replacing
+from mimseg.files import flush, replacing, saving
 
 _SUM = re.compile(r"^\\?([0-9a-fA-F]{64})\b *\*?(.*)$", re.MULTILINE)
 _FILE = ""
@@ -54,7 +54,7 @@ def write_checksum(
     lines = [f"{_sha256(content or path)}  {path.name}"]
     for part in sorted(shards.iterdir()) if shards else ():
         lines.append(f"{_sha256(part)}  {shards.name}/{part.name}")
-    with replacing(target, target.with_name(f".{target.name}.saving")) as temporary:
+    with replacing(target, saving(target)) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from mimseg.errors import UserError
-from mimseg.files import flush
+from mimseg.files import flush, saving
 
 KEY = "shards"  # of a checkpoint: the name of its folder
 _OPTIMIZER = "optimizer"
@@ -45,7 +45,7 @@ class Shards:
 
     @property
     def temporary(self) -> Path:
-        return self.folder.with_name(f".{self.folder.name}.saving")
+        return saving(self.folder)
 
     def write(self, in_background: bool = False) -> Callable[[], object]:
         """Write this process's part into the temporary folder; all processes take part.

@@ -9,7 +9,7 @@ stay the same, on the number of processes.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -96,13 +96,20 @@ class Batches:
             self.recent[iteration] = [int(index) for index in batch]
             if len(self.recent) > RECENT:
                 self.recent.popitem(last=False)
-            yield [
-                Sample.at(index, self.seed, iteration, place * self.processes + self.rank)
-                for place, index in enumerate(batch)
-            ]
+            yield place_batch(batch, self.seed, iteration, self.rank, self.processes)
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+def place_batch(
+    batch: Sequence[int], seed: int, iteration: int, rank: int, processes: int
+) -> list[Sample]:
+    """The indices of one process's batch, with their places in the batch of all processes."""
+    return [
+        Sample.at(index, seed, iteration, place * processes + rank)
+        for place, index in enumerate(batch)
+    ]
 
 
 def place_samples(loader: DataLoader, seed: int, rank: int, processes: int) -> DataLoader:

@@ -23,7 +23,7 @@ from mimseg.checkpoints.checksum import remove_orphans, sealed, shards_of, sidec
 from mimseg.checkpoints.shards import Shards, folder_for, folders_of, remove_unused
 from mimseg.engine.signals import RESUMABLE, Agreement, StopRequest
 from mimseg.errors import EndOfRun, UserError, require_positive
-from mimseg.files import replacing, write_json
+from mimseg.files import replacing, saving, write_json
 from mimseg.registry import HOOKS
 
 INTERIM = "step_{}.pth"
@@ -93,7 +93,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             with _report_unwritable(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_leftovers(folder)
-                probe = _temporary(folder / "probe")
+                probe = saving(folder / "probe")
                 probe.touch()
                 probe.unlink()
         if self.save_best and len(self.key_indicators) == 1:
@@ -211,7 +211,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _succeed(self, work_dir: Path, name: str, outdated: Sequence[str]) -> None:
         """Let the newest checkpoint take the place of those before it; on the first rank."""
         last = work_dir / "last_checkpoint"
-        with _report_unwritable(last), replacing(last, _temporary(last)) as temporary:
+        with _report_unwritable(last), replacing(last, saving(last)) as temporary:
             temporary.write_text(os.path.join(self.out_dir, name), encoding="utf-8")
         interim = (path.name for path in Path(self.out_dir).glob(INTERIM.format("*")))
         for old in (*interim, *outdated):
@@ -280,7 +280,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             shards = None
             if getattr(runner, "in_shards", False):
                 shards = options["shards"] = Shards(folder_for(final), options["save_optimizer"])
-            temporary, backend = _temporary(final), {"backend": _Held.name}
+            temporary, backend = saving(final), {"backend": _Held.name}
             runner.save_checkpoint(self.out_dir, temporary.name, backend_args=backend, **options)
             arrive = shards.write(self._thread is not None) if shards else None
             content = _Held.take(temporary)
@@ -297,7 +297,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         succeed: Callable[[], None] | None,
     ) -> None:
         """Put a checkpoint in its place, on the first rank, when the parts of all are there."""
-        temporary = _temporary(final)
+        temporary = saving(final)
         with _report_unwritable(final):
             if arrive:
                 arrive()
@@ -376,10 +376,6 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
     remove_orphans(folder)
     remove_unused(folder, shards_of)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.saving")
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from mimseg.engine.optim_wrapper import OptimWrapper
 from mimseg.engine.scale_lr import short
 from mimseg.engine.verdict import Judge, Verdict
 from mimseg.errors import EndOfRun
-from mimseg.files import replacing
+from mimseg.files import replacing, saving
 
 DIVERGED = "diverged.pth"  # in the work dir; never taken for a checkpoint to resume from
 CODE = 1
@@ -150,7 +150,7 @@ class FiniteHook(Hook):
     def _write(self, runner: Runner, record: dict) -> str:
         """Write the state before the step. Returns what hindered it."""
         path = Path(runner.work_dir) / DIVERGED
-        temporary = path.with_name(f".{path.name}.saving")
+        temporary = saving(path)
         main, failure = is_main_process(), ""
         meta = dict(iter=record["iterations"][0], epoch=record["epoch"], diverged=record)
         try:

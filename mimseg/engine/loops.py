@@ -47,9 +47,15 @@ class _Steps:
                 if index >= skip:
                     yield batch
 
+    def _done(self) -> tuple[int, int]:
+        """What is done, in the unit of the validations' interval, and how much there is."""
+        raise NotImplementedError
+
     def _validate(self) -> None:
         """Validate, where a validation is due after the present iteration."""
-        if self.runner.val_loop is not None and self._is_due():
+        done, total = self._done()
+        due = done >= self.val_begin and (done % self.val_interval == 0 or done == total)
+        if self.runner.val_loop is not None and due:
             self.runner.call_hook("before_validation")
             # batch norms keep statistics by rank: all validate with those that the first one saves
             for buffer in self.runner.model.buffers() if get_world_size() > 1 else ():
@@ -87,9 +93,8 @@ class EpochLoop(_Steps, EpochBasedTrainLoop):
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
 
-    def _is_due(self) -> bool:
-        last = self._epoch == self._max_epochs
-        return self._epoch >= self.val_begin and (self._epoch % self.val_interval == 0 or last)
+    def _done(self) -> tuple[int, int]:
+        return self._epoch, self._max_epochs
 
 
 class IterLoop(_Steps, IterBasedTrainLoop):
@@ -126,6 +131,5 @@ class IterLoop(_Steps, IterBasedTrainLoop):
                 return
             skip, passes = skip - skipped, passes + 1
 
-    def _is_due(self) -> bool:
-        last = self._iter == self._max_iters
-        return self._iter >= self.val_begin and (self._iter % self.val_interval == 0 or last)
+    def _done(self) -> tuple[int, int]:
+        return self._iter, self._max_iters

@@ -21,6 +21,7 @@ from torch.distributed import PrefixStore, TCPStore
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mimseg.checkpoints.names import shorten
+from mimseg.engine.wrappers import bare
 from mimseg.errors import EndOfRun
 
 INTERVAL = 5.0  # seconds between heartbeats
@@ -51,9 +52,9 @@ class EqualWeightsHook(Hook):
     def _compare(self, runner: Runner, when: str) -> None:
         if get_world_size() == 1:
             return
-        model = runner.model.module if hasattr(runner.model, "module") else runner.model
-        own = _kept_by_rank(model)
-        state = {name: value for name, value in model.state_dict().items() if name not in own}
+        model = bare(runner.model)
+        by_rank = _kept_by_rank(model)
+        state = {name: value for name, value in model.state_dict().items() if name not in by_rank}
         # of what is sharded, each process holds another part
         state = {name: value for name, value in state.items() if not hasattr(value, "to_local")}
         if not state:

@@ -19,7 +19,7 @@ from torch import nn
 
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.checkpoints.written_config import written_config
-from mimseg.data.order import PlacedDataset, Sample
+from mimseg.data.order import PlacedDataset, place_batch
 from mimseg.engine.amp_optim_wrapper import AmpOptimWrapper, bf16_supported
 from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.console import hush
@@ -267,10 +267,7 @@ def _batches(loader: Any, record: dict, rank: int) -> list[Any]:
                     expected=f"the data of the run: sample {index} was {image}",
                     fix="put the data back as they were",
                 )
-        placed = [
-            Sample.at(index, record["seed"], iteration, place * processes + rank)
-            for place, index in enumerate(batch["indices"])
-        ]
+        placed = place_batch(batch["indices"], record["seed"], iteration, rank, processes)
         batches.append(loader.collate_fn([dataset[sample] for sample in placed]))
     return batches
 

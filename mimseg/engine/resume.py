@@ -18,6 +18,7 @@ from torch import nn
 
 from mimseg.checkpoints.loader import load_whole
 from mimseg.engine.plan import Changes, compare_plans, facts
+from mimseg.engine.wrappers import bare
 from mimseg.errors import UserError
 
 HISTORY = 100  # values of each logged number that a checkpoint keeps, more than any mean looks at
@@ -65,12 +66,11 @@ class StateHook(Hook):
             checkpoint["gradients"] = self._gradients
 
 
-def restore(runner: Runner, model: nn.Module, checkpoint: dict, path: str) -> Changes:
+def restore(runner: Runner, checkpoint: dict, path: str) -> Changes:
     """Put a run where a checkpoint left it.
 
     Args:
         runner: built, its training loop, optimizer and schedulers included.
-        model: its model, without wrappers.
         checkpoint: as `mimseg.checkpoints.files.read_checkpoint` returns it.
         path: of the file, for messages.
 
@@ -88,7 +88,8 @@ def restore(runner: Runner, model: nn.Module, checkpoint: dict, path: str) -> Ch
             raise UserError("--resume", path, expected=expected, fix=fix)
     loop = runner.train_loop
     changes = compare_plans(meta.get("cfg", ""), runner.cfg, meta.get("run"), _facts(runner), path)
-    done = _position(runner, meta["iter"], path)
+    _check_length(runner, meta["iter"], path)
+    model = bare(runner.model)
     report = load_whole(
         model, checkpoint["state_dict"], path, "--resume", "resume with the config of that run"
     )
@@ -98,7 +99,7 @@ def restore(runner: Runner, model: nn.Module, checkpoint: dict, path: str) -> Ch
     loop._epoch, loop._iter = meta["epoch"], meta["iter"]
     loop.to_validate = not meta.get("validated", False)
     _restore_hub(runner, checkpoint.get("message_hub") or {})
-    _restore_optimizer(runner, checkpoint, changes.schedule, done)
+    _restore_optimizer(runner, checkpoint, changes.schedule)
     _restore_gradients(model, checkpoint.get("gradients"))
     return changes
 
@@ -146,8 +147,8 @@ def _facts(runner: Runner) -> dict:
     return facts(get_world_size(), batch_size, samples, len(loader) if by_epoch else None)
 
 
-def _position(runner: Runner, iteration: int, path: str) -> int:
-    """The iterations done; UserError where the schedule is over before them."""
+def _check_length(runner: Runner, iteration: int, path: str) -> None:
+    """Raise UserError where the schedule is over before the iterations that are done."""
     if iteration > runner.max_iters:
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         key = "max_epochs" if by_epoch else "max_iters"
@@ -158,7 +159,6 @@ def _position(runner: Runner, iteration: int, path: str) -> int:
             f"ends at {runner.max_iters}",
             fix="resume with the length of that run, or a longer one",
         )
-    return iteration
 
 
 def _restore_hub(runner: Runner, state: Mapping) -> None:
@@ -174,17 +174,15 @@ def _restore_hub(runner: Runner, state: Mapping) -> None:
     hub._resumed_keys.update(state.get("resumed_keys", {}))
 
 
-def _restore_optimizer(runner: Runner, checkpoint: Mapping, changed: bool, iteration: int) -> None:
+def _restore_optimizer(runner: Runner, checkpoint: Mapping, changed: bool) -> None:
     """The optimizer's state and the schedules', which are computed again where they changed."""
-    wrapper = runner.optim_wrapper
+    wrapper, iteration = runner.optim_wrapper, checkpoint["meta"]["iter"]
     if not changed:
         wrapper.load_state_dict(checkpoint["optimizer"])
-        saved = checkpoint.get("param_schedulers") or []
-        named = isinstance(saved, Mapping)
-        for name in saved if named else [None]:
-            states = saved[name] if named else saved
-            schedulers = runner.param_schedulers[name] if named else runner.param_schedulers or []
-            for scheduler, state in zip(schedulers, states, strict=True):
+        saved = _by_optimizer(checkpoint.get("param_schedulers"))
+        schedulers = _by_optimizer(runner.param_schedulers)
+        for name, states in saved.items():
+            for scheduler, state in zip(schedulers[name], states, strict=True):
                 scheduler.load_state_dict(state)
         return
     optimizers = [wrapper] if isinstance(wrapper, OptimWrapper) else list(wrapper.values())
@@ -207,10 +205,14 @@ def _restore_optimizer(runner: Runner, checkpoint: Mapping, changed: bool, itera
         )
 
 
+def _by_optimizer(schedulers: Mapping | list | None) -> Mapping[str, list]:
+    """Schedulers, or their states, by the name of the optimizer, which a single one has not."""
+    return schedulers if isinstance(schedulers, Mapping) else {"": schedulers or []}
+
+
 def _step_schedules(runner: Runner, iteration: int) -> None:
     """Step the schedules from the start to an iteration, as the training would have."""
-    schedulers = runner.param_schedulers or []
-    groups = schedulers.values() if isinstance(schedulers, Mapping) else [schedulers]
+    groups = _by_optimizer(runner.param_schedulers).values()
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
     length = len(runner.train_loop.dataloader) if by_epoch else None
     with warnings.catch_warnings():
@@ -231,9 +233,8 @@ def _gradients(runner: Runner) -> list[dict] | None:
     wrapper = runner.optim_wrapper
     if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
         return None
-    model = runner.model.module if hasattr(runner.model, "module") else runner.model
     mine = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in bare(runner.model).named_parameters():
         if (gradient := parameter.grad) is not None:
             whole = gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
             mine[name] = whole.cpu()
@@ -247,10 +248,9 @@ def _gradients(runner: Runner) -> list[dict] | None:
 def _restore_gradients(model: nn.Module, saved: list[dict] | None) -> None:
     if not saved:
         return
-    same = len(saved) == get_world_size()
-    parts = [saved[get_rank()]] if same else saved  # of other processes: their mean
+    # of another number of processes: their mean, which for a single part is that part
+    parts = [saved[get_rank()]] if len(saved) == get_world_size() else saved
     for name, parameter in model.named_parameters():
         gradients = [part[name] for part in parts if name in part]
         if gradients:
-            mean = torch.stack(gradients).sum(0) / len(parts)
-            parameter.grad = (gradients[0] if same else mean).to(parameter)
+            parameter.grad = (torch.stack(gradients).sum(0) / len(parts)).to(parameter)

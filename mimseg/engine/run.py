@@ -35,10 +35,11 @@ from mimseg.engine.finite import FiniteHook
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
 from mimseg.engine.ranks import MARGIN, STUCK, EqualWeightsHook, WatchHook
-from mimseg.engine.runner import Runner, bare, build_runner
+from mimseg.engine.runner import Runner, build_runner
 from mimseg.engine.scale_lr import LearningRate, scale_lr
 from mimseg.engine.summary import say_model, say_plan, say_result, say_test
 from mimseg.engine.unused import UntrainedHook, report_unreduced
+from mimseg.engine.wrappers import bare
 from mimseg.errors import EndOfRun, UserError, require_positive
 from mimseg.files import read_json, write_json
 

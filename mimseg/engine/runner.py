@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import get_rank, sync_random_seed
 from mmengine.logging import MMLogger
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
@@ -31,6 +31,7 @@ from mimseg.engine.scale_lr import short
 from mimseg.engine.sharding import ShardHook
 from mimseg.engine.signals import shield_worker
 from mimseg.engine.unused import freeze_unused
+from mimseg.engine.wrappers import bare
 from mimseg.errors import UserError
 
 _LOOPS = {"EpochBasedTrainLoop": EpochLoop, "IterBasedTrainLoop": IterLoop}
@@ -160,7 +161,7 @@ class Runner(MMEngineRunner):
         """Restore a run from a checkpoint. (mmengine's own would run the config's text in it.)"""
         checkpoint = read_checkpoint(filename, self.trust, key="--resume")
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        changes = restore(self, bare(self.model), checkpoint, filename)
+        changes = restore(self, checkpoint, filename)
         say(f"{'resumed':<15}at step {self.iter} of {self.max_iters}", self.logger)
         for line in changes.said:
             say(f"{'changed':<15}{line}", self.logger)
@@ -182,10 +183,3 @@ def build_runner(cfg: Config) -> Runner:
         runner.register_hook(ShardHook(cfg.fsdp))
     compile_networks(bare(runner.model), compiled)
     return runner
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """The model itself, within the wrappers of distributed runs and test-time augmentation."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,11 +15,11 @@ from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_main_process
 
 from mimseg.engine.verdict import Readback
+from mimseg.pipeline.keeper import die_with_parent
 
 SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
 RESUMABLE = 75  # sysexits.h's EX_TEMPFAIL: the same command can be run again
 
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 # a launcher passes on a signal that its processes had from the terminal or the scheduler themselves
 _SAME_SIGNAL = 10.0
@@ -90,8 +88,7 @@ def shield_worker(init: Callable[[int], None] | None, worker: int) -> None:
             elif hasattr(signal, "sigwaitinfo"):  # which tells who sent it
                 signal.pthread_sigmask(signal.SIG_BLOCK, {number})
                 threading.Thread(target=_obey, args=(os.getppid(), number), daemon=True).start()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     if init is not None:
         init(worker)
 

@@ -99,12 +99,12 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
         name = stage.get("name", f"stage{number}")
         if name in configs:
             raise UserError(f"{where}.name", name, expected="a name of its own")
-        own = copy.deepcopy(cfg)
-        own.pop("stages")
-        merge_options(own, copy.deepcopy(dict(stage.get("options", {}))), f"{where}.options")
-        own.work_dir = str(Path(cfg.work_dir) / name)
+        config = copy.deepcopy(cfg)
+        config.pop("stages")
+        merge_options(config, copy.deepcopy(dict(stage.get("options", {}))), f"{where}.options")
+        config.work_dir = str(Path(cfg.work_dir) / name)
         for key in ("max_epochs", "max_iters"):
-            length = own.train_cfg.get(key)
+            length = config.train_cfg.get(key)
             if length is not None and (not isinstance(length, int) or length < 1):
                 raise UserError(
                     f"{where}: train_cfg.{key}",
@@ -112,20 +112,20 @@ def stage_configs(cfg: Config) -> dict[str, Config]:
                     expected="a whole number from 1",
                     fix=f"the stage's options={{'train_cfg.{key}': N}}, or leave the stage out",
                 )
-        if own.get("randomness") and own.randomness.get("seed") is not None:
-            own.randomness.seed += number
+        if config.get("randomness") and config.randomness.get("seed") is not None:
+            config.randomness.seed += number
         for key in ("teacher", "optimizer"):
             if stage.get(key) is not None and stage[key] not in configs:
                 raise UserError(f"{where}.{key}", stage[key], expected=f"one of {list(configs)}")
         if stage.get("teacher") is not None:
             earlier = configs[stage.teacher]
             key = stage.get("teacher_key", "model.teacher")
-            _set_teacher(own, key, earlier, stage.get("teacher_options", {}))
+            _set_teacher(config, key, earlier, stage.get("teacher_options", {}))
         if stage.get("optimizer") is not None:
             source = str(checkpoint_folder(configs[stage.optimizer]))
             hook = dict(type="mimseg.OptimizerHandoverHook", source=source)
-            own.custom_hooks = [*own.get("custom_hooks", []), hook]
-        configs[name] = own
+            config.custom_hooks = [*config.get("custom_hooks", []), hook]
+        configs[name] = config
     return configs
 
 

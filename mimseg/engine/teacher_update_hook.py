@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mimseg.engine.wrappers import bare
 from mimseg.registry import HOOKS
 
 
@@ -26,7 +26,7 @@ class TeacherUpdateHook(Hook):
     priority = "NORMAL"
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = bare(runner.model)
         bank = getattr(model, "bank", None)
         teachers = {} if bank is None else bank.teachers
         self._student = getattr(model, "backbone", None)

@@ -60,10 +60,10 @@ def table(records: list[dict[str, Any]]) -> str:
     parts = []
     measured = [record for record in records if record.get("kind") not in TRUST]
     for benchmark in dict.fromkeys(record["benchmark"] for record in measured):
-        own = [record for record in measured if record["benchmark"] == benchmark]
-        make = cost_table if own[0].get("kind") == COST else _table
-        parts += [f"### {benchmark}", "", make(own), ""]
-        if study := study_markdown(study_tables(own)):
+        rows = [record for record in measured if record["benchmark"] == benchmark]
+        make = cost_table if rows[0].get("kind") == COST else _table
+        parts += [f"### {benchmark}", "", make(rows), ""]
+        if study := study_markdown(study_tables(rows)):
             parts += [study, ""]
     parts.append(trust_tables(records))
     return "\n".join(parts).rstrip() or "No records yet."

@@ -1,6 +1,6 @@
 """Compares runs that were interrupted and resumed with unbroken ones, bit for bit.
 
-    python tools/dev resume-grid --out work_dirs/resume_grid --record docs/results/trust
+    python tools/dev resume-grid --out work_dirs/resume_grid --record docs/results/trust/resume_grid.json
 
 Every cell is a run, how it computes, and where it is interrupted: "boundary" kills it one step
 after a checkpoint of its schedule (in the first step of the last stage, where there are stages),
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line. Returns 1 where a cell differs."""
     parser = argparse.ArgumentParser(description="Interrupt, resume and compare trainings.")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/resume_grid"))
-    parser.add_argument("--record", type=Path, help="folder to write resume_grid.json to")
+    parser.add_argument("--record", type=Path, help="the JSON file to write")
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     args = parser.parse_args(argv)
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.record:
         command = "python tools/dev resume-grid"
         record = dict(kind="resume_grid", command=command, **environment(CHECKOUT), cells=results)
-        write_json(args.record / "resume_grid.json", record)
+        write_json(args.record, record)
     return 1 if differ else 0
 
 

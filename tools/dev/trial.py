@@ -85,6 +85,7 @@ class Trial:
         workers: loader workers per process.
         accumulation: steps whose gradients are added.
         bf16: autocast to bfloat16.
+        fsdp: sharded over the processes, checkpoints as well.
     """
 
     run: str
@@ -92,11 +93,13 @@ class Trial:
     workers: int = 0
     accumulation: int = 1
     bf16: bool = False
+    fsdp: bool = False
 
     @property
     def name(self) -> str:
         """A folder's name."""
         precision = "bf16" if self.bf16 else "fp32"
+        precision += "_fsdp" * self.fsdp
         return f"{self.run}_p{self.processes}_w{self.workers}_a{self.accumulation}_{precision}"
 
 
@@ -138,16 +141,9 @@ def import_all() -> None:
             import_module(f"{library}.{part}")
 
 
-def train_trial(
-    trial: Trial,
-    data: Path,
-    out: Path,
-    resume: bool = False,
-    interrupt: Interrupt | None = None,
-    options: dict[str, Any] | None = None,
-) -> list[int]:
-    """Train in new processes, with the output in `out`.log. Returns their exit codes."""
-    return launch_trial(trial, data, out, resume, interrupt, options).wait()
+def train_trial(*args: Any, **options: Any) -> list[int]:
+    """Train in new processes to the end: exit codes by rank. Arguments: see `launch_trial`."""
+    return launch_trial(*args, **options).wait()
 
 
 def launch_trial(
@@ -160,7 +156,18 @@ def launch_trial(
     before: Callable[[], None] | None = None,
     log: Path | None = None,
 ) -> Launch:
-    """Start a training; `before` is called first in each of its processes."""
+    """Start a training.
+
+    Args:
+        trial: what is trained and how.
+        data: as `make_data` draws it.
+        out: the work dir.
+        resume: continue what is there.
+        interrupt: a signal from within.
+        options: settings.
+        before: called first in each of its processes.
+        log: takes the output; None for `out`.log.
+    """
 
     def run() -> None:
         with report_unwritable("--work-dir", out):
@@ -296,6 +303,8 @@ def _train(trial: Trial, data: Path, out: Path, resume: bool, options: dict[str,
         cfg.model.teacher.init = teacher_of(data, cfg)
     if trial.bf16:
         use_amp(cfg)
+    if trial.fsdp:
+        cfg.fsdp = dict(checkpoint="sharded")
     cfg.launcher = "pytorch" if trial.processes > 1 else "none"
     prepare_work_dir(cfg, str(out), run.config, resume)
     (train_stages if cfg.get("stages") else train)(cfg, resume)

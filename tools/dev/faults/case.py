@@ -58,6 +58,7 @@ class Case:
 
     Attributes:
         trial: how the run computes.
+        late: steps by which a checkpoint may be in place after its step.
         work_dir: of the run.
         options: settings of each start.
         damaged: files that do not count at the next start.
@@ -72,6 +73,7 @@ class Case:
         self.run, self.trial = RUNS[event.run], Trial(event.run)
         self.folder = out / event.name
         self.options: dict[str, Any] = {}
+        self.late = 0
         self.damaged: set[Path] = set()
         self.places: list[str] = []
         self.begin()
@@ -151,7 +153,7 @@ class Case:
         each = "default_hooks.checkpoint.save_minutes" in self.options
         for folder in self.stages:
             logged, saved = wreck.steps_logged(folder), wreck.steps_saved(folder)
-            if logged - max(saved, default=0) > (1 if each else INTERVAL):
+            if logged - max(saved, default=0) > self.late + (1 if each else INTERVAL):
                 raise Lost(f"step {logged} was logged, steps {list(saved)} are saved")
 
     def send(self, launch: Launch, after: float, number: int, rank: int | None = None) -> bool:
@@ -200,7 +202,7 @@ class Case:
 
 def whole_folder(trial: Trial, out: Path) -> Path:
     """Where the unbroken run is. The number of loader workers makes no difference."""
-    return out / "whole" / Trial(trial.run, trial.processes).name
+    return out / "whole" / Trial(trial.run, trial.processes, fsdp=trial.fsdp).name
 
 
 def train_whole(trial: Trial, data: Path, out: Path) -> None:

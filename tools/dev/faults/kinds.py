@@ -10,13 +10,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from dev.faults import wreck
-from dev.faults.case import KILLED, MISTAKE, Case, Lost, Missed
+from dev.faults.case import INTERVAL, KILLED, MISTAKE, Case, Lost, Missed
 from dev.faults.strike import Moment, at, kill_group, limit_files, refuse_writes, send
 from dev.trial import Interrupt
 from mimseg.engine.signals import RESUMABLE
@@ -31,6 +31,7 @@ FILE = rf"/{wreck.CHECKPOINT}$"
 SAVING = rf"/\.{wreck.CHECKPOINT}\.saving$"
 SUM = rf"/{wreck.CHECKPOINT}\.sha256$"
 EACH_STEP = {"default_hooks.checkpoint.save_minutes": 1e-6}
+BACKGROUND = {"default_hooks.checkpoint.asynchronous": True}
 KEEP_ONE = {"default_hooks.checkpoint.max_keep_ckpts": 1}
 BEST = {"default_hooks.checkpoint.save_best": "auto"}
 
@@ -43,22 +44,26 @@ class Kind:
         happen: lets it happen to a case; then the case is finished.
         variants: name -> the function's settings.
         runs: whom it can happen to; of a variant alone, its setting `runs`.
+        trial: how those compute, as far as it is not the usual way.
     """
 
     happen: Callable[..., None]
     variants: Mapping[str, dict[str, Any]]
     runs: tuple[str, ...] = FAULT_RUNS
+    trial: Mapping[str, Any] = field(default_factory=dict)
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def kind(variants: Mapping[str, dict[str, Any]], runs: tuple[str, ...] = FAULT_RUNS) -> Callable:
+def kind(
+    variants: Mapping[str, dict[str, Any]], runs: tuple[str, ...] = FAULT_RUNS, **trial: Any
+) -> Callable:
     """Add a function to the kinds, under its name."""
 
     def add(happen: Callable[..., None]) -> Callable[..., None]:
         KINDS[happen.__name__.replace("_json", ".json").replace("_", " ")] = Kind(
-            happen, variants, runs
+            happen, variants, runs, trial
         )
         return happen
 
@@ -173,7 +178,30 @@ def kill_while_stopping(case: Case, after: bool) -> None:
 def kill_at_any_operation(case: Case) -> None:
     """SIGKILL before any one of the operations on the work dir's files."""
     nth = case.random.randrange(1, case.facts["operations"])
-    _kill_at(case, Moment("", f"^{re.escape(str(case.work_dir))}/", nth))
+    _kill_at(case, Moment("", _below(case), nth))
+
+
+@kind({str(number): {} for number in range(1, 5)})
+def kill_while_writing_in_the_background(case: Case) -> None:
+    """SIGKILL before any one of the operations on a checkpoint that a thread writes."""
+    _strike_background(case)
+
+
+@kind({str(number): {} for number in range(1, 5)}, processes=2, fsdp=True)
+def kill_while_writing_in_parts(case: Case) -> None:
+    """The same, where each of two processes writes its own part."""
+    _strike_background(case)
+
+
+def _strike_background(case: Case) -> None:
+    case.options, case.late = BACKGROUND | EACH_STEP, INTERVAL
+    path = _below(case) + r".*(step|epoch|iter)_\d+\."
+    _kill_at(case, Moment("", path, case.random.randrange(1, 40)))
+
+
+def _below(case: Case) -> str:
+    """The pattern of a path in the work dir."""
+    return "/".join(map(re.escape, ("", *case.work_dir.parts[-2:], "")))
 
 
 @kind({str(number): {} for number in range(1, 5)})
@@ -246,7 +274,7 @@ def refused_writes(case: Case, start: bool) -> None:
         case.strike(refuse_writes(case.work_dir), MISTAKE)
         return
     nth = case.random.randrange(1, case.facts["operations"] - 4)
-    moment = Moment("", f"^{re.escape(str(case.work_dir))}/", nth)
+    moment = Moment("", _below(case), nth)
     case.places.append(str(moment))
     case.strike(lambda: at(moment, refuse_writes(case.work_dir)), MISTAKE)
 
@@ -365,10 +393,9 @@ def other_files(case: Case, name: str, change: Callable[[Path, Case], None]) -> 
     change(_present_stage(case) / name, case)
 
 
-@kind({"first": dict(rank=0), "second": dict(rank=1)})
+@kind({"first": dict(rank=0), "second": dict(rank=1)}, processes=2)
 def rank_killed(case: Case, rank: int) -> None:
     """SIGKILL to one of two processes: the other one ends by itself."""
-    case.trial = replace(case.trial, processes=2)
     launch = _first_at_random(case, signal.SIGKILL, rank)
     begin = time.monotonic()
     codes = launch.wait(RANK_SECONDS)

@@ -1,6 +1,6 @@
 """Breaks trainings in many ways, resumes them and compares.
 
-    python tools/dev faults --out work_dirs/faults --record docs/results/trust
+    python tools/dev faults --out work_dirs/faults --record docs/results/trust/faults.json
 
 After each event the run is resumed. It is lost unless it continues from the newest whole
 checkpoint, as `dev.faults.wreck` reckons it, and ends with the weights, optimizer, schedules, logs
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -62,8 +64,8 @@ def try_event(event: Event, data: Path, out: Path) -> dict[str, Any]:
     if (result := read_json(path)) is not None:
         return result
     begin, lost, missed = time.monotonic(), "", ""
-    case = Case(event, data, out)
-    kind = KINDS[event.kind]
+    case, kind = Case(event, data, out), KINDS[event.kind]
+    case.trial = replace(case.trial, **kind.trial)
     try:
         kind.happen(case, **kind.variants[event.variant])
         if not case.finished:
@@ -93,7 +95,7 @@ def try_events(chosen: Sequence[Event], out: Path, jobs: int = 1) -> list[dict[s
     context = multiprocessing.get_context("fork")
     progress, results = Progress(len(chosen), "events"), {}
     with ProcessPoolExecutor(jobs, context) as pool:
-        trials = {Trial(e.run, 2 if e.kind == "rank killed" else 1) for e in chosen}
+        trials = {Trial(event.run, **KINDS[event.kind].trial) for event in chosen}
         list(pool.map(train_whole, trials, [data] * len(trials), [out] * len(trials)))
         tried = {pool.submit(try_event, event, data, out): event for event in chosen}
         try:
@@ -108,7 +110,7 @@ def try_events(chosen: Sequence[Event], out: Path, jobs: int = 1) -> list[dict[s
     return [results[event] for event in chosen]
 
 
-def make_record(results: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
+def make_record(results: Sequence[dict[str, Any]], seed: int, options: str) -> dict[str, Any]:
     """What stands in the results: each kind's numbers, and a line for each event."""
     kinds = []
     for name in KINDS:
@@ -125,7 +127,7 @@ def make_record(results: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
         )
     return dict(
         kind=KIND,
-        command=f"python tools/dev faults --seed {seed}",
+        command=f"python tools/dev faults {options}",
         seed=seed,
         **environment(CHECKOUT),
         kinds=kinds,
@@ -148,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Break trainings, resume and compare them.")
     add = parser.add_argument
     add("--out", type=Path, default=Path("work_dirs/faults"), help="runs and results")
-    add("--record", type=Path, help="folder to write faults.json to")
+    add("--record", type=Path, help="the JSON file to write")
     add("--events", type=int, help="how many (each variant of each kind for each run, once)")
     add("--seed", type=int, default=0)
     add("--jobs", type=int, default=2, help="trainings at once")
@@ -175,5 +177,10 @@ def _run(args: argparse.Namespace) -> int:
     happened = len(results) - len(missed)
     print(f"{happened} events, {len(lost)} runs lost, {len(missed)} events that did not happen")
     if args.record:
-        write_json(args.record / "faults.json", make_record(results, args.seed))
+        options = {"events": args.events, "seed": args.seed}
+        for key, every in (("kinds", list(KINDS)), ("runs", list(FAULT_RUNS))):
+            chosen = getattr(args, key)
+            options[key] = None if chosen == every else shlex.join(chosen)
+        words = " ".join(f"--{key} {value}" for key, value in options.items() if value is not None)
+        write_json(args.record, make_record(results, args.seed, words))
     return 1 if lost else 0
