@@ -1,6 +1,6 @@
 """Compares runs that were interrupted and resumed with unbroken ones, bit for bit.
 
-    python tools/dev resume-grid --out work_dirs/resume_grid --record docs/results/trust/resume_grid.json
+    python tools/dev resume-grid --out work_dirs/grid --record docs/results/trust/resume_grid.json
 
 Every cell is a run, how it computes, and where it is interrupted: "boundary" kills it one step
 after a checkpoint of its schedule (in the first step of the last stage, where there are stages),
