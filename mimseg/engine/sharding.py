@@ -9,7 +9,7 @@ model, without gradients, until it is sharded, and the first one holds it in hos
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.device import get_device
@@ -74,14 +74,25 @@ def check_shardable(runner: Runner) -> None:
     """Raise UserError where a run cannot be sharded; see `ShardHook`."""
     if not isinstance(runner.optim_wrapper, OptimWrapper):
         raise UserError(_KEY, True, expected="one optimizer", fix="leave --fsdp out")
-    teachers = getattr(getattr(runner.model, "bank", None), "teachers", {})
+    averages = [type(hook).__name__ for hook in runner.hooks if isinstance(hook, EMAHook)]
+    require_shardable(runner.model, averages)
+    if any(parameter.grad is not None for parameter in runner.model.parameters()):
+        expected = "a checkpoint between optimizer steps; this one has gradients under way"
+        raise UserError(_KEY, True, expected=expected, fix="resume without --fsdp for a step")
+
+
+def require_shardable(model: nn.Module, averages: Sequence[str] = ()) -> None:
+    """Raise UserError where a model cannot be sharded; see `ShardHook`.
+
+    Args:
+        averages: hooks that keep an average of it.
+    """
+    teachers = getattr(getattr(model, "bank", None), "teachers", {})
     moving = [name for name, teacher in teachers.items() if hasattr(teacher, "update")]
-    moving += [type(hook).__name__ for hook in runner.hooks if isinstance(hook, EMAHook)]
-    if moving:
+    if moving := [*moving, *averages]:
         expected = f"teachers that stand still; {', '.join(moving)} follows the student"
         raise UserError(_KEY, True, expected=expected, fix="leave --fsdp out")
-    backbone = getattr(runner.model, "backbone", None)
-    if getattr(backbone, "rel_pos_kind", None) == "per_block":
+    if getattr(getattr(model, "backbone", None), "rel_pos_kind", None) == "per_block":
         raise UserError(
             "model.backbone.rel_pos_bias",
             "per_block",
@@ -89,9 +100,6 @@ def check_shardable(runner: Runner) -> None:
             "shards are there",
             fix="leave --fsdp out",
         )
-    if any(parameter.grad is not None for parameter in runner.model.parameters()):
-        expected = "a checkpoint between optimizer steps; this one has gradients under way"
-        raise UserError(_KEY, True, expected=expected, fix="resume without --fsdp for a step")
 
 
 def shard(model: nn.Module, wrapper: OptimWrapper) -> None:
