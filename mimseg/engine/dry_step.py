@@ -1,4 +1,4 @@
-"""Runs a training step on meta tensors: its FLOPs, and what it keeps for the backward pass.
+"""Runs a training step on meta tensors: its FLOPs, and the memory of the tensors in it.
 
 Meta tensors have shapes and no memory. What hangs on values has a stand-in here: masks, which have
 known counts; a detector's proposals, of which its samplers take known numbers.
@@ -6,7 +6,8 @@ known counts; a detector's proposals, of which its samplers take known numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.fx.experimental import _config as meta_config
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from mimseg.engine.synthetic import image_sizes, label_samples
@@ -36,14 +38,15 @@ class StepCost:
         flops: floating-point operations of matrix products and convolutions, a multiplication and
             an addition being two; forward and backward, teachers included.
         teacher_flops: those of the teachers.
-        kept: bytes of the tensors that the forward pass keeps for the backward pass; None where
-            the step does not run on meta tensors.
+        peak: the most bytes that the step's own tensors take at one time, images included and
+            weights, gradients and the optimizer's state aside; None where the step does not run on
+            meta tensors.
         method: how the FLOPs were counted.
     """
 
     flops: int
     teacher_flops: int
-    kept: int | None
+    peak: int | None
     method: str
 
 
@@ -72,13 +75,13 @@ def dry_step(model: nn.Module, cfg: Config, batch: int, half: torch.dtype | None
         counter = FlopCounterMode(display=False)
         with counter, _meta():
             loss().backward()
-        kept = _kept_bytes(model, loss, half)
+        peak = _peak(model, views, loss, half)
     except (NotImplementedError, RuntimeError) as error:
         vit = getattr(model, "backbone", None)
         if "meta" not in str(error).lower() or not isinstance(vit, ViT):
             raise
         return StepCost(3 * batch * vit_flops(vit, sizes["student"]), 0, None, MATMULS)
-    return StepCost(counter.get_total_flops(), teacher_flops, kept, method)
+    return StepCost(counter.get_total_flops(), teacher_flops, peak, method)
 
 
 def vit_flops(vit: ViT, size: tuple[int, int], tokens: int | None = None) -> int:
@@ -213,29 +216,60 @@ def _meta(mode: _Autocast | None = None) -> Iterator[None]:
         torch.autocast = autocast
 
 
-def _kept_bytes(model: nn.Module, loss: Callable[[], Tensor], half: torch.dtype | None) -> int:
-    """Bytes of all distinct tensors that a forward pass saves, weights aside."""
-    weights = {_storage(t) for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in weights:
-            kept[_storage(tensor)] = tensor.untyped_storage().nbytes()
-        return tensor
-
+def _peak(
+    model: nn.Module, views: dict[str, Tensor], loss: Callable[[], Tensor], half: torch.dtype | None
+) -> int:
+    """The most bytes that tensors of a step take at one time, forward and backward."""
+    for parameter in model.parameters():  # gradients are there, as with DDP, and counted elsewhere
+        parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+    weights = [*model.parameters(), *model.buffers(), *(p.grad for p in model.parameters())]
+    teachers = getattr(getattr(model, "bank", None), "teachers", {}).values()
+    weights += [t for teacher in teachers for t in (*teacher.parameters(), *teacher.buffers())]
+    live = _Live([t for t in weights if t is not None], views.values())
     mode = _Autocast(half)
-    with saved_tensors_hooks(note, lambda tensor: tensor), _meta(mode), mode:
-        graph = loss()  # which holds on to what was noted: no storage's number is used twice
-    del graph
-    return sum(kept.values())
+    with live, _meta(mode), mode:
+        loss().backward()
+    return live.peak
 
 
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # meta tensors have no data pointer
+class _Live(TorchDispatchMode):
+    """Follows the storages that operations make, until they are gone.
+
+    Args:
+        ignored: tensors that are not counted.
+        counted: tensors that are there before.
+    """
+
+    def __init__(self, ignored: Iterable[Tensor], counted: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._sizes = {t.untyped_storage()._cdata: 0 for t in ignored}  # meta has no data pointers
+        for tensor in counted:
+            self._see(tensor.untyped_storage())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        for output in tree_leaves(outputs):
+            if isinstance(output, Tensor):
+                self._see(output.untyped_storage())
+        return outputs
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._sizes:
+            self._sizes[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
 
 
 class _FusedAttention(torch.autograd.Function):
-    """Keeps what a fused kernel keeps: no weights of tokens by tokens. It has no backward pass."""
+    """Makes and keeps what a fused kernel does: no weights of tokens by tokens."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -244,6 +278,12 @@ class _FusedAttention(torch.autograd.Function):
         sums = q.new_empty(q.shape[:3], dtype=torch.float32)
         ctx.save_for_backward(q, k, v, bias, out, sums)
         return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the four, without values."""
+        parts = zip(ctx.saved_tensors[:4], ctx.needs_input_grad, strict=True)
+        return tuple(torch.empty_like(part) if needed else None for part, needed in parts)
 
 
 _HALF = {

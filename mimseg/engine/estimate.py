@@ -34,9 +34,15 @@ from mimseg.errors import UserError, require_at_least
 from mimseg.recipes.pretrain import IMAGENET
 
 GIB = 1 << 30
+_SHOWN = 1 << 16  # bytes of a part that is worth a line: not the mean color of pixels
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": None}
-# training images of data sets that are not here, as published; COCO's with objects alone
-_PUBLISHED = {"ADE20KDataset": 20_210, "CocoDataset": 117_266}
+# what is published of data that are not here, by where the shipped configs look for them: training
+# images, COCO's with objects alone
+_PUBLISHED = {
+    "data/imagenet": ("ImageNet-1k", IMAGENET),
+    "data/ade/": ("ADE20K", 20_210),
+    "data/coco": ("COCO 2017", 117_266),
+}
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,7 @@ def _estimate(
     checkpoint += optimizer * bool(hook.get("save_optimizer", True))
     memory: dict[str, int | None] = dict(_memory(model, optimizer, processes if fsdp else 1))
     cost = dry_step(model, cfg, batch, _HALF[precision(cfg)])
-    memory["activations"] = cost.kept
+    memory["activations"] = cost.peak
     images, source = _count_images(cfg)
     epochs = cfg.train_cfg.get("max_epochs")
     steps = _steps(cfg, images, batch, processes)
@@ -170,7 +176,7 @@ def _estimate(
         rate = assumed_rate(card, cost.flops / batch)
     elif measure:
         same = (e.rate for e in earlier if (e.cost, e.parameters) == (cost, parameters))
-        each = None if cost.kept is None else cost.kept // batch
+        each = None if cost.peak is None else cost.peak // batch
         rate = next(same, None) or measure_rate(cfg, _is_here(cfg), each, seconds)
     return Estimate(
         stage=name,
@@ -271,12 +277,11 @@ def _count_images(cfg: Config) -> tuple[int | None, str]:
             with report_build_errors(cfg):
                 data = registry.build(copy.deepcopy(cfg.train_dataloader.dataset))
         return (len(data), "counted here") if hasattr(data, "__len__") else (None, "a stream")
-    names = [data.name for data in config_datasets(cfg, ["train"])]
-    if len(names) == 1 and names[0] in _PUBLISHED:
-        return _PUBLISHED[names[0]], "as published; the data are not here"
-    if "in1k" in Path(cfg.filename or "").stem:
-        return IMAGENET, "ImageNet-1k as published; the data are not here"
-    return None, "the data are not here"
+    root = str(cfg.get("data_root"))
+    for place, (title, count) in _PUBLISHED.items():
+        if root.startswith(place):
+            return count, f"{title}'s published size, for {root} is not here"
+    return None, f"{root} is not here"
 
 
 def _steps(cfg: Config, images: int | None, batch: int, processes: int) -> int | None:
@@ -308,16 +313,18 @@ def report(estimates: list[Estimate], config: str) -> str:
     texts: dict[str, str] = {}
     for one in estimates:
         text = "\n".join(_lines(one))
-        same = texts.get(text)
+        same = texts.setdefault(text, one.stage)
         if one.stage:
-            lines += ["", f"stage {one.stage}" + ("" if same is None else f": as {same}")]
-        if same is None:
+            lines += ["", f"stage {one.stage}" + (f": as {same}" * (same != one.stage))]
+        if same == one.stage:
             lines.append(text)
-            texts[text] = one.stage
-    whole = [one.seconds for one in estimates]
-    if len(estimates) > 1 and None not in whole:
-        lines += ["", _row("all stages", _time(sum(whole)))]
-    return "\n".join(lines)
+    times = [one.seconds for one in estimates]
+    if len(estimates) > 1:
+        lines.append("")
+        if None not in times:
+            lines.append(_row("all stages", _time(sum(times))))
+    notes = [_row("", note) for one in estimates for note in _rate_notes(one)]
+    return "\n".join([*lines, *dict.fromkeys(notes)])
 
 
 def _lines(one: Estimate) -> Iterable[str]:
@@ -341,7 +348,7 @@ def _lines(one: Estimate) -> Iterable[str]:
     yield _row("FLOPs", f"{text}{' of a process' * (one.processes > 1)}, forward and backward")
     yield _row("", f"counted by {cost.method}")
     yield from _memory_lines(one)
-    length = "not known: the data are not here"
+    length = f"not known: {one.images_from}"
     if one.steps is not None:
         length = f"{one.steps:,} of {one.processes * one.batch:,} images"
         length += f", {one.epochs} epochs" if one.epochs else ""
@@ -352,22 +359,22 @@ def _lines(one: Estimate) -> Iterable[str]:
     kept = one.checkpoint * one.checkpoints
     text = f"{_size(kept)}: {one.checkpoints} checkpoints of {_size(one.checkpoint)}, by count"
     yield _row("disk", f"{text}; up to two more while one is saved")
-    yield from _time_lines(one)
+    yield _time_line(one)
 
 
 def _memory_lines(one: Estimate) -> Iterable[str]:
     kinds = {"gathered": "estimated: two blocks whole, and all outside of the blocks"}
-    kinds["activations"] = "estimated: what a forward pass on meta tensors keeps"
+    kinds["activations"] = "estimated: the most at one time in a step on meta tensors"
     if one.fsdp:
         for part in ("weights", "gradients", "optimizer"):
             kinds[part] = f"by count, a {one.processes}th of the whole"
-    if one.cost.kept is None:
+    if one.cost.peak is None:
         kinds["activations"] = "not known: the step does not run on meta tensors"
     total = one.total_memory
     known = "not known in all" if total is None else f"{_size(total)}, estimated"
     yield _row("memory", f"{known}; of {'each' if one.processes > 1 else 'the'} process:")
     for part, size in one.memory.items():
-        if size != 0:
+        if size is None or size >= _SHOWN:
             value = "?" if size is None else _size(size)
             yield _row("", f"{part:<12}{value:>10}  {kinds.get(part, 'by count')}")
     if one.gpu is not None and total is not None:
@@ -376,18 +383,21 @@ def _memory_lines(one: Estimate) -> Iterable[str]:
         yield _row("", f"which {fit} the {one.gpu.memory / GIB:.0f} GiB of one {one.gpu.title}")
 
 
-def _time_lines(one: Estimate) -> Iterable[str]:
+def _time_line(one: Estimate) -> str:
     if one.rate is None:
-        names = ", ".join(GPUS)
-        yield _row("time", "not known without a rate: --measure takes one here, --gpu assumes one")
-        yield _row("", f"({names})")
-        return
-    length = "not known, as the steps are not" if one.seconds is None else _time(one.seconds)
+        return _row("time", "not known without a rate")
+    length = "not known without the steps" if one.seconds is None else _time(one.seconds)
     speed = f"{one.rate.images:,.0f}" if one.rate.images >= 100 else f"{one.rate.images:.3g}"
-    yield _row("time", f"{length}, at {speed} images/s per process; validation is not in it")
-    yield _row("", f"{one.rate.source}: {one.rate.text}")
+    return _row("time", f"{length}, at {speed} images/s per process; validation is not in it")
+
+
+def _rate_notes(one: Estimate) -> Iterable[str]:
+    if one.rate is None:
+        yield f"--measure takes a rate here, --gpu assumes one ({', '.join(GPUS)})"
+        return
+    yield f"{one.rate.source}: {one.rate.text}"
     if one.rate.source == "assumed" and one.precision == "float32":
-        yield _row("", "that is with --amp: the config itself trains in float32, which is slower")
+        yield "that is with --amp: the config itself trains in float32, which is slower"
 
 
 def _row(label: str, text: str) -> str:

@@ -113,7 +113,7 @@ def measure_rate(
     Args:
         cfg: without stages.
         with_data: read the training data; else images are noise, and loading is not in the rate.
-        image_bytes: what an image keeps for the backward pass, where known.
+        image_bytes: of memory that an image takes in a step, where known.
         seconds: how long, but at least one step.
     """
     cfg = copy.deepcopy(cfg)
