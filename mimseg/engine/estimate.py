@@ -264,9 +264,13 @@ def _memory(model: nn.Module, optimizer: int, shards: int) -> dict[str, int]:
 # ---------------------------------------------------------------------- length and disk
 
 
+def _folders(cfg: Config) -> list[str]:
+    """Where the training images are, by data set."""
+    return [d.prefix("img_path", "img")[1] for d in config_datasets(cfg, ["train"])]
+
+
 def _is_here(cfg: Config) -> bool:
-    """Whether the training data's folders are there."""
-    folders = [d.prefix("img_path", "img")[1] for d in config_datasets(cfg, ["train"])]
+    folders = _folders(cfg)
     return bool(folders) and all(folder and Path(folder).exists() for folder in folders)
 
 
@@ -277,11 +281,12 @@ def _count_images(cfg: Config) -> tuple[int | None, str]:
             with report_build_errors(cfg):
                 data = registry.build(copy.deepcopy(cfg.train_dataloader.dataset))
         return (len(data), "counted here") if hasattr(data, "__len__") else (None, "a stream")
-    root = str(cfg.get("data_root"))
+    folders = _folders(cfg)
+    where = ", ".join(filter(None, folders)) or "the data's folder"
     for place, (title, count) in _PUBLISHED.items():
-        if root.startswith(place):
-            return count, f"{title}'s published size, for {root} is not here"
-    return None, f"{root} is not here"
+        if len(folders) == 1 and where.startswith(place):
+            return count, f"{title} as published; {where} is not here"
+    return None, f"{where} is not here"
 
 
 def _steps(cfg: Config, images: int | None, batch: int, processes: int) -> int | None:
@@ -320,9 +325,9 @@ def report(estimates: list[Estimate], config: str) -> str:
             lines.append(text)
     times = [one.seconds for one in estimates]
     if len(estimates) > 1:
-        lines.append("")
-        if None not in times:
-            lines.append(_row("all stages", _time(sum(times))))
+        disk = _size(sum(one.checkpoint * one.checkpoints for one in estimates))
+        length = "" if None in times else f", {_time(sum(times))}"
+        lines += ["", _row("all stages", f"{disk} of disk{length}")]
     notes = [_row("", note) for one in estimates for note in _rate_notes(one)]
     return "\n".join([*lines, *dict.fromkeys(notes)])
 
@@ -331,7 +336,8 @@ def _lines(one: Estimate) -> Iterable[str]:
     counts = {name: _count(n) for name, n in one.parameters.items()}
     student = f"student {counts['student']}, heads and necks {counts['head']}"
     student += f", teachers {counts['teacher']}" if one.parameters["teacher"] else ""
-    yield _row("parameters", f"{student}; trained {counts['trained']}, frozen {counts['frozen']}")
+    yield _row("parameters", f"{student}, by count")
+    yield _row("", f"trained {counts['trained']}, frozen {counts['frozen']}")
     sizes = {f"{height}x{width}" for height, width in one.views.values()}
     together = f", {one.processes} processes" if one.processes > 1 else ""
     added = f", {one.accumulation} accumulated" if one.accumulation > 1 else ""
@@ -344,18 +350,18 @@ def _lines(one: Estimate) -> Iterable[str]:
     cost = one.cost
     share = cost.teacher_flops / cost.flops
     text = f", {share:.0%} of it the teachers'" if share >= 0.005 else ""
-    text = f"{_flops(cost.flops / one.batch)} per image{text}; {_flops(cost.flops)} per step"
-    yield _row("FLOPs", f"{text}{' of a process' * (one.processes > 1)}, forward and backward")
+    yield _row("FLOPs", f"{_flops(cost.flops / one.batch)} per image, forward and backward{text}")
+    yield _row("", f"{_flops(cost.flops)} per step{' of a process' * (one.processes > 1)}")
     yield _row("", f"counted by {cost.method}")
     yield from _memory_lines(one)
     length = f"not known: {one.images_from}"
     if one.steps is not None:
         length = f"{one.steps:,} of {one.processes * one.batch:,} images"
-        length += f", {one.epochs} epochs" if one.epochs else ""
+        length += f": {one.epochs} epochs" if one.epochs else ""
+        length += f", {one.steps * one.processes * one.batch / 1e6:,.4g} M images in all"
     yield _row("steps", length)
     if one.images is not None:
-        seen = f", {one.steps * one.batch * one.processes / 1e6:,.4g} M seen in all"
-        yield _row("images", f"{one.images:,} ({one.images_from}){seen}")
+        yield _row("images", f"{one.images:,} ({one.images_from})")
     kept = one.checkpoint * one.checkpoints
     text = f"{_size(kept)}: {one.checkpoints} checkpoints of {_size(one.checkpoint)}, by count"
     yield _row("disk", f"{text}; up to two more while one is saved")

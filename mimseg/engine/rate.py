@@ -122,8 +122,10 @@ def measure_rate(
     model, wrapper = _build(cfg, device)
     whole, end = cfg.train_dataloader.get("batch_size", 1), time.monotonic() + seconds
     count, batches = min(whole, FEW), cycle([noise_batch(cfg, min(whole, FEW))])
-    times = [_step(model, wrapper, batches, device) for _ in range(2)][1:]
-    if time.monotonic() < end:
+    times = [_step(model, wrapper, batches, device)]
+    if time.monotonic() + times[0] < end:  # the first one is the slowest
+        times = [_step(model, wrapper, batches, device)]
+    if time.monotonic() + 2 * times[0] < end:
         most = int(count * seconds / 5 / times[-1])
         if image_bytes:
             most = min(most, _free(device) // 2 // image_bytes)
@@ -131,11 +133,12 @@ def measure_rate(
         batches = _loaded(cfg, count) if with_data else cycle([noise_batch(cfg, count)])
         _step(model, wrapper, batches, device)  # loader processes start
         times = [_step(model, wrapper, batches, device)]
-    while time.monotonic() < end:
+    while time.monotonic() + times[-1] < end:
         times.append(_step(model, wrapper, batches, device))
     kind = torch.cuda.get_device_name() if device == "cuda" else device
     steps = f"{len(times)} step{'s' * (len(times) > 1)} of {count} images"
     images = "of the training data" if with_data else "of noise, without loading"
+    images += ", not compiled" * bool(cfg.get("compile"))
     text = f"one process on {kind}, {precision(cfg)}, {steps} {images}"
     return Rate(count / median(times), "measured here", text)
 
