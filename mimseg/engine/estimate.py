@@ -120,7 +120,7 @@ def estimate(
     Args:
         cfg: a full config; it stays as it is.
         processes: how many train together.
-        fsdp: shard model and optimizer over them.
+        fsdp: shard model and optimizer over them, as the config's own `fsdp` does.
         gpu: a name of `GPUS`, for an assumed rate.
         measure: train for about `seconds` here, for a measured one.
 
@@ -129,6 +129,7 @@ def estimate(
     """
     hush(MMLogger.get_current_instance())
     require_at_least("--processes", processes, 1)
+    fsdp = fsdp or bool(cfg.get("fsdp"))
     if fsdp and processes == 1:
         raise UserError("--fsdp", True, expected="--processes of 2 or more")
     if gpu and measure:
@@ -383,10 +384,15 @@ def _memory_lines(one: Estimate) -> Iterable[str]:
         if size is None or size >= _SHOWN:
             value = "?" if size is None else _size(size)
             yield _row("", f"{part:<12}{value:>10}  {kinds.get(part, 'by count')}")
+    if one.fsdp:
+        whole = _size(4 * (one.parameters["student"] + one.parameters["head"]))
+        text = f"before it is sharded, each process holds the whole model, {whole}; at a save the"
+        yield _row("", f"{text} first one gathers {_size(one.checkpoint)} in host memory")
     if one.gpu is not None and total is not None:
         share = total / one.gpu.memory
         fit = "fits into" if share < 0.9 else "just about fills" if share < 1 else "is too much for"
-        yield _row("", f"which {fit} the {one.gpu.memory / GIB:.0f} GiB of one {one.gpu.title}")
+        room = f"{one.gpu.memory / GIB:.0f} GiB of one {one.gpu.title}"
+        yield _row("", f"in all, it {fit} the {room}")
 
 
 def _time_line(one: Estimate) -> str:
