@@ -359,7 +359,9 @@ def _lines(one: Estimate) -> Iterable[str]:
     if one.steps is not None:
         length = f"{one.steps:,} of {one.processes * one.batch:,} images"
         length += f": {one.epochs} epochs" if one.epochs else ""
-        length += f", {one.steps * one.processes * one.batch / 1e6:,.4g} M images in all"
+        seen = one.steps * one.processes * one.batch
+        length += f", {seen / 1e6:,.4g} M" if seen >= 1e6 else f", {seen:,}"
+        length += " images in all"
     yield _row("steps", length)
     if one.images is not None:
         yield _row("images", f"{one.images:,} ({one.images_from})")
@@ -400,7 +402,7 @@ def _time_line(one: Estimate) -> str:
         return _row("time", "not known without a rate")
     length = "not known without the steps" if one.seconds is None else _time(one.seconds)
     speed = f"{one.rate.images:,.0f}" if one.rate.images >= 100 else f"{one.rate.images:.3g}"
-    return _row("time", f"{length}, at {speed} images/s per process; validation is not in it")
+    return _row("time", f"{length}, at {speed} images/s per process, without validation and saving")
 
 
 def _rate_notes(one: Estimate) -> Iterable[str]:
