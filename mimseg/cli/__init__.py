@@ -20,6 +20,7 @@ COMMANDS = {  # name -> (module, what it does)
     "export": ("export", "write a classifier, a backbone or a segmentor to ONNX"),
     "analyze": ("analyze", "look at features without training anything"),
     "methods": ("methods", "list the methods and their configs"),
+    "estimate": ("estimate", "say what a training takes: memory, FLOPs, disk and time"),
     "doctor": ("doctor", "say what this machine has and what will not work"),
     "check": ("check", "check a data set and name the configs that read it"),
     "scenes": ("scenes", "draw labeled scenes as data to try things on"),

@@ -161,15 +161,7 @@ class ShardHook(Hook):
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
             expected = "no averaged copy of the whole model; EMAHook keeps one"
             raise UserError(_KEY, True, expected=expected, fix="leave one of the two out")
-        backbone = getattr(runner.model, "backbone", None)
-        if getattr(backbone, "rel_pos_kind", None) == "per_block":
-            raise UserError(
-                "model.backbone.rel_pos_bias",
-                "per_block",
-                expected="'shared' or 'none' with fsdp: tables of the blocks are read before their "
-                "shards are there",
-                fix="leave --fsdp out",
-            )
+        require_shardable(runner.model)
         precision = getattr(runner.optim_wrapper, "precision", "float32")
         if self.options.param_dtype not in ("float32", precision):
             raise UserError(
@@ -181,6 +173,18 @@ class ShardHook(Hook):
         if any(parameter.grad is not None for parameter in runner.model.parameters()):
             expected = "a checkpoint between optimizer steps; this one has gradients under way"
             raise UserError(_KEY, True, expected=expected, fix="resume without --fsdp for a step")
+
+
+def require_shardable(model: nn.Module) -> None:
+    """Raise UserError where a model cannot be sharded; see `ShardHook`."""
+    if getattr(getattr(model, "backbone", None), "rel_pos_kind", None) == "per_block":
+        raise UserError(
+            "model.backbone.rel_pos_bias",
+            "per_block",
+            expected="'shared' or 'none' with fsdp: tables of the blocks are read before their "
+            "shards are there",
+            fix="leave --fsdp out",
+        )
 
 
 def shard(model: nn.Module, wrapper: OptimWrapper, options: Sharding | None = None) -> None:
@@ -210,13 +214,22 @@ def shard(model: nn.Module, wrapper: OptimWrapper, options: Sharding | None = No
 
 
 def _shard_teachers(model: nn.Module, mesh: DeviceMesh) -> None:
+    for block in teacher_blocks(model):
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)
+
+
+def teacher_blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks that `fsdp.teachers="sharded"` shards.
+
+    Raises:
+        UserError: a model without teachers.
+    """
     bank = getattr(model, "bank", None)
     if bank is None:
         fix = "leave it out: a fine-tuning has no teachers"
         raise UserError(f"{_KEY}.teachers", "sharded", expected="a pretraining", fix=fix)
-    for name, needs in model.teacher_needs().items():
-        for block in bank[name].plain_blocks(needs):
-            fully_shard(block, mesh=mesh, reshard_after_forward=True)
+    needs = model.teacher_needs().items()
+    return [block for name, need in needs for block in bank[name].plain_blocks(need)]
 
 
 def _like(value: Any, before: Tensor, after: DTensor) -> Any:

@@ -144,15 +144,24 @@ def check_model(cfg: Config) -> nn.Module:
     Raises:
         UserError: an option that cannot be, or views and teachers that do not meet on one grid.
     """
-    DefaultScope.get_instance(f"check {time.monotonic_ns()}", scope_name=cfg.default_scope)
-    with torch.device("meta"), MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
-        with report_build_errors(cfg):
-            model = registry.build(copy.deepcopy(cfg.model))
+    model = build_on_meta(cfg)
     if (bank := getattr(model, "bank", None)) is not None:
         bank.require_sources()
     if hasattr(model, "check_views") and (sizes := view_sizes(cfg)):
         model.check_views(sizes)
     return model
+
+
+def build_on_meta(cfg: Config) -> nn.Module:
+    """A config's model on the meta device: shapes without memory, and no file is looked for.
+
+    Raises:
+        UserError: an option that cannot be.
+    """
+    DefaultScope.get_instance(f"check {time.monotonic_ns()}", scope_name=cfg.default_scope)
+    with torch.device("meta"), MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
+        with report_build_errors(cfg):
+            return registry.build(copy.deepcopy(cfg.model))
 
 
 def _set_teacher(cfg: Config, key: str, earlier: Config, options: dict) -> None:

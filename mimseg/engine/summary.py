@@ -61,7 +61,7 @@ def say_plan(runner: Runner, rate: LearningRate, resumed: bool) -> None:
     else:
         _line(runner, "learning rate", str(rate))
     workers = _counted(cfg.train_dataloader.get("num_workers", 0), "loader worker")
-    _line(runner, "device", f"{_device()}, {_precision(cfg)}, {workers}")
+    _line(runner, "device", f"{_device()}, {precision(cfg)}, {workers}")
 
 
 def say_test(runner: Runner, checkpoint: Path) -> None:
@@ -188,7 +188,8 @@ def _device() -> str:
     return f"{processes} x {name}" if processes > 1 else name
 
 
-def _precision(cfg: Config) -> str:
+def precision(cfg: Config) -> str:
+    """The type that a config trains in: "float32", "bfloat16" or "float16"."""
     kind = str(cfg.optim_wrapper.get("type", "OptimWrapper"))
     if kind == "mimseg.AmpOptimWrapper":
         return "bfloat16"

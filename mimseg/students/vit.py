@@ -40,8 +40,9 @@ class ViT(BaseModule):
     of patches, padded patches are ordinary tokens, and `pos_embed` is resized to the grid.
 
     Args:
-        arch: "mini", "tiny", "small", "base", "large", "huge", or a dict with embed_dims,
-            num_layers, num_heads, feedforward_channels.
+        arch: "mini", "tiny", "small", "base", "large", "huge", "giant" (1.0 B parameters),
+            "gigantic" (1.8 B; both arXiv 2106.04560), or a dict with embed_dims, num_layers,
+            num_heads, feedforward_channels.
         img_size: side, or (H, W), that `pos_embed` is made for.
         patch_size: side of a patch in pixels.
         mask_mode: what happens to a masked patch: "drop" leaves it out (MAE, dBOT), "token" puts a
