@@ -150,11 +150,13 @@ def test_initialisation_redraws_everything(tiny_vit):
         assert not (parameter == 7.0).any(), name
 
 
-@pytest.mark.parametrize(("arch", "millions"), [("base", 86), ("large", 304), ("huge", 632)])
+@pytest.mark.parametrize(
+    ("arch", "millions"), [("base", 86), ("large", 304), ("huge", 632), ("giant", 1013)]
+)
 def test_published_sizes(arch, millions):
     with torch.device("meta"):
         model = MODELS.build(
-            dict(type="mimseg.ViT", arch=arch, patch_size=14 if arch == "huge" else 16)
+            dict(type="mimseg.ViT", arch=arch, patch_size=14 if arch in ("huge", "giant") else 16)
         )
     count = sum(p.numel() for p in model.parameters()) / 1e6
     assert count == pytest.approx(millions, rel=0.01)
@@ -163,7 +165,7 @@ def test_published_sizes(arch, millions):
 @pytest.mark.parametrize(
     ("options", "key"),
     [
-        (dict(arch="giant"), "backbone.arch"),
+        (dict(arch="enormous"), "backbone.arch"),
         (dict(mask_mode="hide"), "backbone.mask_mode"),
         (dict(pos_embed="rotary"), "backbone.pos_embed"),
         (dict(out_indices=(5,)), "layer"),
