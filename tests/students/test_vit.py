@@ -163,7 +163,7 @@ def test_published_sizes(arch, millions):
 @pytest.mark.parametrize(
     ("options", "key"),
     [
-        (dict(arch="giant"), "backbone.arch"),
+        (dict(arch="enormous"), "backbone.arch"),
         (dict(mask_mode="hide"), "backbone.mask_mode"),
         (dict(pos_embed="rotary"), "backbone.pos_embed"),
         (dict(out_indices=(5,)), "layer"),
