@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         import json
 
         from mimseg.engine.console import set_up
-        from mimseg.engine.estimate import estimate, report
+        from mimseg.engine.estimate import estimate
+        from mimseg.engine.estimate_report import report
         from mimseg.engine.prepare import merge_options
         from mimseg.recipes.configs import config
 

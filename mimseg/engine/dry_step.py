@@ -23,11 +23,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from mimseg.engine.synthetic import image_sizes, label_samples
+from mimseg.errors import UserError
 from mimseg.students.vit import ViT
 
 STEP = "torch's counter on a train step of meta tensors"
 PARTS = "torch's counter on meta tensors through backbone, neck and heads, without the losses"
-MATMULS = "the backbone's matrix products alone, for the step does not run on meta tensors"
+MATMULS = "the backbone's matrix products alone, no patch dropped, for the step needs values"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ def dry_step(model: nn.Module, cfg: Config, batch: int, half: torch.dtype | None
         cfg: its config, whose images it gets.
         batch: images.
         half: the type that autocast computes in; None for float32.
+
+    Raises:
+        UserError: the step needs values, and the backbone is no ViT of ours.
     """
     model.train()
     sizes = image_sizes(cfg)
@@ -78,8 +82,11 @@ def dry_step(model: nn.Module, cfg: Config, batch: int, half: torch.dtype | None
         peak = _peak(model, views, loss, half)
     except (NotImplementedError, RuntimeError) as error:
         vit = getattr(model, "backbone", None)
-        if "meta" not in str(error).lower() or not isinstance(vit, ViT):
+        if "meta" not in str(error).lower():
             raise
+        if not isinstance(vit, ViT):
+            expected = f"a step that runs on meta tensors, or a mimseg.ViT to count ({error})"
+            raise UserError("model.backbone", type(vit).__name__, expected=expected) from error
         return StepCost(3 * batch * vit_flops(vit, sizes["student"]), 0, None, MATMULS)
     return StepCost(counter.get_total_flops(), teacher_flops, peak, method)
 

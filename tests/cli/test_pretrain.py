@@ -124,7 +124,7 @@ def test_the_teacher_is_replaced(photos):
     "options, words",
     [
         (dict(method="mea"), "one of .*'mae'"),
-        (dict(arch="giant"), "one of .*'base'"),
+        (dict(arch="enormous"), "one of .*'base'"),
         (dict(teacher="clip"), "mae has a teacher of its own kind"),
         (dict(method="maskdistill", teacher="none"), "learns from a network"),
         (dict(method="maskdistill", teacher="no/file"), "no/file is not there"),

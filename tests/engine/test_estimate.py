@@ -14,11 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from mimseg import cli
 from mimseg.engine import rate
 from mimseg.engine.dry_step import MATMULS, PARTS, STEP, dry_step, vit_flops
-from mimseg.engine.estimate import estimate, report
+from mimseg.engine.estimate import estimate
+from mimseg.engine.estimate_report import report
 from mimseg.engine.prepare import merge_options
 from mimseg.engine.stages import build_on_meta
 from mimseg.engine.synthetic import noise_batch
 from mimseg.engine.unused import freeze_unused
+from mimseg.errors import UserError
 from mimseg.recipes.configs import config
 from mimseg.students.vit import ViT
 
@@ -172,6 +174,9 @@ def test_a_step_that_needs_values_falls_back_on_matrix_products(monkeypatch):
     vit = build_on_meta(settings(MAE)).backbone
     assert result.cost.flops == 3 * 4 * vit_flops(vit, (64, 64))
     assert "not known in all" in report([result], MAE)
+    monkeypatch.setattr("mimseg.engine.dry_step.ViT", type("Other", (), {}))
+    with pytest.raises(UserError, match="runs on meta tensors"):
+        estimate(settings(MAE))
 
 
 def test_steps_and_disk():
