@@ -54,10 +54,10 @@ def said(path):
     return {k: v for k, v in names.items() if k != "_base_" and not k.startswith("__")}
 
 
-def repeated(own, base, prefix=""):
+def repeated(settings, base, prefix=""):
     """Dotted keys whose value the base gives already; a list counts as a whole."""
     found = []
-    for key, value in own.items():
+    for key, value in settings.items():
         if key not in base:
             continue
         if isinstance(value, dict) and isinstance(base[key], dict):
@@ -89,7 +89,7 @@ def test_no_base_has_one_user():
 
 
 @pytest.mark.parametrize(
-    ("own", "expected"),
+    ("settings", "expected"),
     [
         (dict(x=1, y=3), ["x"]),
         (dict(d=dict(a=1, b=3)), ["d.a"]),
@@ -99,6 +99,6 @@ def test_no_base_has_one_user():
         (dict(x=1.0, new=2), []),
     ],
 )
-def test_a_repetition_is_seen(own, expected):
+def test_a_repetition_is_seen(settings, expected):
     base = dict(x=1, y=2, d=dict(a=1, b=2), steps=[dict(type="A")])
-    assert repeated(own, base) == expected
+    assert repeated(settings, base) == expected

@@ -75,6 +75,8 @@ def compare(model_state: Mapping[str, Tensor], file_state: Mapping[str, Tensor])
             name for name in model_state if name not in file_state and not name.endswith(_OPTIONAL)
         ),
         unexpected=tuple(name for name in file_state if name not in model_state),
-        shapes={n: (tuple(file), tuple(own)) for n, (file, own) in shapes.items() if file != own},
+        shapes={
+            n: (tuple(file), tuple(model)) for n, (file, model) in shapes.items() if file != model
+        },
         not_finite=tuple(name for name in matched if not torch.isfinite(file_state[name]).all()),
     )

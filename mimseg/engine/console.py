@@ -132,8 +132,11 @@ class ConsoleHook(Hook):
         say("  ".join(parts))
         if done - self._first == 1:
             self._start = now  # the loaders' start is no measure of what follows
-        self.loss = _mean(runner, "train/loss", 50)
         self._last, self._due = done, now + min(60.0, max(10.0, (now - self._start) / 5))
+
+    def after_train(self, runner: Runner) -> None:
+        # also of a resumed run that has no step left to do
+        self.loss = _mean(runner, "train/loss", 50)
 
     def _speed(self, runner: Runner, done: int, count: int, now: float) -> list[str]:
         step, wait = (_mean(runner, f"train/{name}", count) for name in ("time", "data_time"))

@@ -64,8 +64,12 @@ class _Steps:
             self.runner.val_loop.run()
 
     def _validate_resumed(self) -> None:
-        """Make up for the validation that the interrupted run may not have come to."""
-        if self.to_validate and self._iter > 0:
+        """Make up for the validation that the interrupted run may not have come to.
+
+        The last one is repeated in any case: its metrics are in the run's record alone.
+        """
+        done, total = self._done()
+        if self._iter > 0 and (self.to_validate or done == total):
             self._decide_current_val_interval()
             self._validate()
 

@@ -148,8 +148,8 @@ class TokenizerTeacher(Teacher):
             return
         path = _fetch(self.weights) if self.from_hub else self.weights
         state, digest = read_weights(path, self.trust)
-        own = self.tokenizer.state_dict()
-        state = {key: own[key] for key in self.kind.may_lack} | strip_prefix(state, own)
+        present = self.tokenizer.state_dict()
+        state = {key: present[key] for key in self.kind.may_lack} | strip_prefix(state, present)
         try:
             load_exact(self.tokenizer, state, path, type(self.tokenizer).__name__)
         except UserError as error:

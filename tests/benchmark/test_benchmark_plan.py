@@ -128,8 +128,8 @@ def test_a_config_is_one_below_the_root_or_a_shipped_one(tmp_path):
 
 def second_pretraining(repository, more):
     """A pretraining `next` beside `mae`, with more keys."""
-    own = 'options=dict(data="{work_dir}/data"))'
-    repository.edit(f"{own}]", f'{own}, dict(name="next", config="configs/mae.py", {more})]')
+    entry = 'options=dict(data="{work_dir}/data"))'
+    repository.edit(f"{entry}]", f'{entry}, dict(name="next", config="configs/mae.py", {more})]')
     repository.edit('inits = ["random", "mae"]', 'inits = ["next"]')
 
 

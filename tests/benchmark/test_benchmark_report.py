@@ -32,8 +32,8 @@ TASKS = [{"name": "semseg", "select": "mIoU"}]
 def rows(**values):
     return [
         {"name": "semseg", "task": "semseg", "metric": "mIoU", "init": i, "seed": s, "value": v}
-        for i, own in values.items()
-        for s, v in enumerate(own)
+        for i, scores in values.items()
+        for s, v in enumerate(scores)
     ]
 
 
@@ -91,10 +91,10 @@ def test_the_report_of_a_run(repository):
     code, output = repository.run("--records", str(repository.root / "records/bench"))
     assert code == 0, output
     report = json.loads((repository.work_dir / "report.json").read_text())
-    own = [r for r in report["runs"] if (r["task"], r["init"]) == ("detection", "mae")]
+    runs = [r for r in report["runs"] if (r["task"], r["init"]) == ("detection", "mae")]
     expected = [0.99 * (40 + 0.1 + seed + 5) for seed in (0, 1)]  # the fake's test score
-    assert [r["value"] for r in own] == pytest.approx(expected, abs=1e-3)
-    assert {"task", "init", "seed", "metric", "value", "config", "seconds"} <= set(own[0])
+    assert [r["value"] for r in runs] == pytest.approx(expected, abs=1e-3)
+    assert {"task", "init", "seed", "metric", "value", "config", "seconds"} <= set(runs[0])
     row = next(r for r in report["summary"] if (r["task"], r["init"]) == ("detection", "mae"))
     assert row["mean"] == pytest.approx(statistics.fmean(expected), abs=1e-3)
     assert row["spread"] == pytest.approx(statistics.stdev(expected), abs=1e-3)

@@ -25,8 +25,8 @@ def result_rows(study, **values):
         {"name": "semseg", "task": "semseg", "metric": "mIoU", "init": init, "seed": seed}
         | {"value": value}
         | study.facts(init)
-        for init, own in values.items()
-        for seed, value in enumerate(own)
+        for init, scores in values.items()
+        for seed, value in enumerate(scores)
     ]
 
 
@@ -56,9 +56,9 @@ def test_what_the_seeds_alone_would_make_agrees_with_a_simulation():
     rows, seeds, noise = 4, 3, 0.7
     found, expected = [], []
     for _ in range(2000):
-        own = rng.normal(30, noise, (rows, seeds))  # equal rows: the seeds alone differ
+        scores = rng.normal(30, noise, (rows, seeds))  # equal rows: the seeds alone differ
         table = StudyTable("t", "m", "r", "c", [str(i) for i in range(rows)], ["0"])
-        table.values = {(str(i), "0"): list(own[i]) for i in range(rows)}
+        table.values = {(str(i), "0"): list(scores[i]) for i in range(rows)}
         found.append(table.deviation("0") ** 2)
         expected.append(table.chance("0") ** 2)
     assert np.mean(expected) == pytest.approx(np.mean(found), rel=0.05)

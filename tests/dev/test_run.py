@@ -121,13 +121,13 @@ def test_what_is_short_and_the_same_for_all(methods, scenes, tmp_path):
     for name in ("maskfeat", "mae", "dbot", "data2vec"):
         cfg = methods[name].load(ROOT)
         small.prepare(cfg, scenes, tmp_path, 150, seed=3)
-        for own in small.stages_of(copy.deepcopy(cfg)).values():
-            assert own.model.backbone.arch.embed_dims == 96
-            assert own.model.backbone.pos_embed in ("sincos", "none")  # MaskFeat's are learned
-            assert own.train_dataloader.batch_size == 32
-            assert own.optim_wrapper.type == "OptimWrapper" and own.randomness.seed >= 3
-            assert own.train_dataloader.dataset.ann_file == str(tmp_path / "train.txt")
-        lengths = [own.train_cfg.max_iters for own in small.stages_of(cfg).values()]
+        for stage in small.stages_of(copy.deepcopy(cfg)).values():
+            assert stage.model.backbone.arch.embed_dims == 96
+            assert stage.model.backbone.pos_embed in ("sincos", "none")  # MaskFeat's are learned
+            assert stage.train_dataloader.batch_size == 32
+            assert stage.optim_wrapper.type == "OptimWrapper" and stage.randomness.seed >= 3
+            assert stage.train_dataloader.dataset.ann_file == str(tmp_path / "train.txt")
+        lengths = [stage.train_cfg.max_iters for stage in small.stages_of(cfg).values()]
         assert sum(lengths) == 150
     assert cfg.model.teacher.get("anneal_steps") in (None, 150)  # data2vec's, of the whole run
     assert small.stage_steps(10, 3) == [3, 3, 4]

@@ -141,8 +141,8 @@ def test_the_limit_of_a_control_group(monkeypatch, tmp_path):
     (tmp_path / "job/memory.max").write_text(f"{GIB}\n")
     monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
     real = machine._read
-    own = Path("/proc/self/cgroup")
-    monkeypatch.setattr(machine, "_read", lambda p: "0::/job/step" if p == own else real(p))
+    cgroup = Path("/proc/self/cgroup")
+    monkeypatch.setattr(machine, "_read", lambda p: "0::/job/step" if p == cgroup else real(p))
     assert machine.memory() == GIB
 
 

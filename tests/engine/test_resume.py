@@ -12,12 +12,13 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, MODELS
 
+from dev.trial import Trial, import_all, make_data, train_trial
 from mimseg.checkpoints.files import read_checkpoint
 from mimseg.engine import checkpoint_hook, run
 from mimseg.engine.resume import plain
 from mimseg.engine.signals import RESUMABLE, StopRequest
 from mimseg.errors import EndOfRun, UserError
-from mimseg.files import read_json
+from mimseg.files import read_json, tail
 
 
 class ResumeToy(BaseModel):
@@ -280,3 +281,32 @@ def test_a_seed_that_was_drawn_is_taken_again(tmp_path):
     run.train(cfg, resume=True)
     assert cfg.randomness.seed == seed
     assert read_checkpoint(tmp_path / "iter_8.pth")["meta"]["seed"] == seed
+
+
+# ---------------------------------------------------------------- its record
+
+RECORDED = {
+    "mae": {"train_cfg.max_epochs": 1},
+    "upernet": {
+        "train_cfg.max_iters": 2,
+        "train_cfg.val_interval": 2,
+        "default_hooks.checkpoint.interval": 2,
+        # saved again after the validation, as a checkpoint that needs no other one
+        "default_hooks.checkpoint.save_best": "mIoU",
+    },
+}
+
+
+@pytest.mark.parametrize("kind", RECORDED)
+def test_a_run_killed_before_its_record_writes_the_same_one(kind, tmp_path):
+    import_all()
+    data, out, options = make_data(tmp_path / "data"), tmp_path / "run", RECORDED[kind]
+    assert train_trial(Trial(kind), data, out, options=options) == [0], tail(tmp_path / "run.log")
+    unbroken = read_json(out / "done.json")
+    assert unbroken["loss"] > 0 and (unbroken["metrics"] is None) == (kind == "mae")
+    files = sorted(path.name for path in out.glob("*.pth"))
+    (out / "done.json").unlink()
+    assert train_trial(Trial(kind), data, out, resume=True, options=options) == [0]
+    resumed = read_json(out / "done.json")
+    assert resumed | {"seconds": 0} == unbroken | {"seconds": 0}
+    assert sorted(path.name for path in out.glob("*.pth")) == files

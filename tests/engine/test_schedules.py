@@ -62,8 +62,8 @@ def test_every_config_with_layer_decay():
         schedulers = []
         for options in cfg.param_scheduler:
             by_epoch = options.get("by_epoch", True)
-            own = length if by_epoch == ("max_epochs" in cfg.train_cfg) else 1000 * length
-            short = shortened(options, STEPS / own)
+            steps = length if by_epoch == ("max_epochs" in cfg.train_cfg) else 1000 * length
+            short = shortened(options, STEPS / steps)
             if short["end"] > short.get("begin", 0):  # else a warmup of less than a step
                 schedulers.append(PARAM_SCHEDULERS.build(short | {"optimizer": optimizer}))
         check_floors(schedulers)

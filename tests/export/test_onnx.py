@@ -174,15 +174,15 @@ def test_segmentor_at_any_size(case, capsys):
 @pytest.mark.parametrize("size", [(7, 5), (6, 4), (4, 9)])
 def test_pools(size):
     sizes = (1, 3, 6, (2, None), (None, 4))
-    own = [nn.AdaptiveAvgPool2d(size) for size in sizes] + [nn.MaxPool2d(2, 2), nn.MaxPool2d(3)]
-    net = nn.ModuleList([nn.Sequential(pool) for pool in own])
+    pools = [nn.AdaptiveAvgPool2d(size) for size in sizes] + [nn.MaxPool2d(2, 2), nn.MaxPool2d(3)]
+    net = nn.ModuleList([nn.Sequential(pool) for pool in pools])
     x = torch.randn(2, 3, *size)
     expected = [pool(x) for pool in net]
     with free_pools(net):
-        assert [a[0] is b for a, b in zip(net, own, strict=True)] == [False] * 6 + [True]
+        assert [a[0] is b for a, b in zip(net, pools, strict=True)] == [False] * 6 + [True]
         for pool, result in zip(net, expected, strict=True):
             torch.testing.assert_close(pool(x), result)
-    assert all(a[0] is b for a, b in zip(net, own, strict=True))
+    assert all(a[0] is b for a, b in zip(net, pools, strict=True))
 
 
 def test_the_check_fails(tmp_path, monkeypatch):

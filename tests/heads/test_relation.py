@@ -118,13 +118,13 @@ def test_bad_options_are_told(options, key):
 def test_a_teacher_that_does_not_fit_is_told_when_the_model_is_built(tiny_mim):
     def build_with(**options):
         arch = dict(embed_dims=40, num_layers=2, num_heads=4, feedforward_channels=40)
-        own = dict(type="mimseg.ViT", arch=arch, img_size=32, patch_size=8)
-        own["with_cls_token"] = options.pop("with_cls_token", True)
+        backbone = dict(type="mimseg.ViT", arch=arch, img_size=32, patch_size=8)
+        backbone["with_cls_token"] = options.pop("with_cls_token", True)
         return tiny_mim(
             init=False,
             masking=None,
             positions="all",
-            teacher=dict(type="mimseg.ViTTeacher", init="random", backbone=own),
+            teacher=dict(type="mimseg.ViTTeacher", init="random", backbone=backbone),
             normalization=dict(type="mimseg.NoNormalization", layers=()),
             head=dict(type="mimseg.RelationHead") | options,
             loss=dict(type="mimseg.RelationKLLoss"),

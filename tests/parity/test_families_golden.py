@@ -37,7 +37,7 @@ def test_official_states(name, part, names, tmp_path):
     assert found.family.names == names
     shape = found.state["patch_embed.projection.weight"].shape
     tables = "shared" if "rel_pos_bias.relative_position_bias_table" in found.state else "none"
-    own = "layers.0.attn.relative_position_bias_table" in found.state
+    per_block = "layers.0.attn.relative_position_bias_table" in found.state
     table = next((v for k, v in found.state.items() if k.endswith("bias_table")), None)
     h = {**case.h, **case.h.get("student", {})}
     depth = 1 + max(int(n.split(".")[1]) for n in found.state if n.startswith("layers."))
@@ -52,7 +52,7 @@ def test_official_states(name, part, names, tmp_path):
         img_size=side,
         patch_size=shape[2],
         pos_embed="learned" if "pos_embed" in found.state else "none",
-        rel_pos_bias="per_block" if own else tables,
+        rel_pos_bias="per_block" if per_block else tables,
         layer_scale=0.1 if "layers.0.attn.gamma1.weight" in found.state else 0.0,
         mask_mode="token" if "mask_token" in found.state else "drop",
         final_norm="ln1.weight" in found.state,

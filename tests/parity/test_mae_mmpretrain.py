@@ -89,10 +89,10 @@ def test_mae_equals_mmpretrain(norm_pix, monkeypatch):
     # mmpretrain's fixed table has rows and columns exchanged against the official code's, which
     # ours follows; the encoder's table is loaded from the weights, the decoder's is not.
     table = reference.neck.decoder_pos_embed.data
-    own = sincos_position_embedding((4, 4), 32, with_cls=True)
+    positions = sincos_position_embedding((4, 4), 32, with_cls=True)
     exchanged = table[:, 1:].reshape(1, 4, 4, 32).transpose(1, 2).flatten(1, 2)
-    torch.testing.assert_close(exchanged, own[:, 1:])
-    table.copy_(own)
+    torch.testing.assert_close(exchanged, positions[:, 1:])
+    table.copy_(positions)
 
     images = torch.rand(3, 3, 32, 32)
     mask = model.masking(3, (4, 4), images.device)

@@ -116,10 +116,10 @@ def test_milan_equals_mmpretrain(monkeypatch):
     model.load_state_dict({n: state[t] for n, t in names.items()}, strict=False)
 
     table = reference.neck.decoder_pos_embed.data
-    own = sincos_position_embedding((4, 4), 32, with_cls=True)
+    positions = sincos_position_embedding((4, 4), 32, with_cls=True)
     exchanged = table[:, 1:].reshape(1, 4, 4, 32).transpose(1, 2).flatten(1, 2)
-    torch.testing.assert_close(exchanged, own[:, 1:])
-    table.copy_(own)
+    torch.testing.assert_close(exchanged, positions[:, 1:])
+    table.copy_(positions)
 
     images = torch.rand(3, 3, 32, 32)
     masks = []

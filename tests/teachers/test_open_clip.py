@@ -89,9 +89,9 @@ def test_a_file_is_loaded_resized_and_hashed(tmp_path, shifted):
     whole = clip.to_theirs(source.net.state_dict()) | {"logit_scale": torch.ones([])}
     torch.save({"state_dict": {f"module.{k}": v for k, v in whole.items()}}, path)
     teacher = build(weights=str(path), input_size=48, shifted_sampling=shifted)
-    own = teacher.net.state_dict()
-    table = own.pop("positional_embedding")
-    for name, value in own.items():
+    state = teacher.net.state_dict()
+    table = state.pop("positional_embedding")
+    for name, value in state.items():
         assert torch.equal(value, source.net.state_dict()[name]), name
     old = source.net.positional_embedding.detach()
     maps = old[1:].T.reshape(1, -1, 4, 4)

@@ -87,9 +87,9 @@ def test_qkv_and_attention(model, options):
     if prefix == 1:
         torch.testing.assert_close((scores @ v).transpose(1, 2).flatten(2), caught["out"])
     if not hasattr(attn, "relative_position_bias_table"):
-        own = (q[:, :, 0:1] @ k.transpose(-2, -1) * 12**-0.5)[:, :, 0].softmax(-1)
+        attention = (q[:, :, 0:1] @ k.transpose(-2, -1) * 12**-0.5)[:, :, 0].softmax(-1)
         kept = scores[:, :, 0, [0, *range(prefix, prefix + 16)]]
-        torch.testing.assert_close(own, kept / kept.sum(-1, keepdim=True))
+        torch.testing.assert_close(attention, kept / kept.sum(-1, keepdim=True))
 
 
 def test_blocks_after_the_last_needed_do_not_run():

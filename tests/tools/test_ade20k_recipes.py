@@ -185,8 +185,8 @@ def test_linear_probe_trains_the_head_alone(pretrained, scenes, tmp_path):
     load_backbone(before, pretrained)
     state = train_small(cfg, tmp_path, pretrained)
     after = backbone_of(state["state_dict"])
-    own = before.state_dict()
-    assert set(after) == set(own) and all(torch.equal(after[n], own[n]) for n in own)
+    frozen = before.state_dict()
+    assert set(after) == set(frozen) and all(torch.equal(after[n], frozen[n]) for n in frozen)
     names = [name for group in state["optimizer"]["param_groups"] for name in group["names"]]
     head = ["decode_head." + n for n in ("conv_seg.bias", "conv_seg.weight", "norm.bias")]
     assert sorted(names) == [*head, "decode_head.norm.weight"]

@@ -98,12 +98,12 @@ def test_cascade_from_a_student_with_relative_positions(tmp_path):
     """By the options that the config's header gives for it."""
     cfg = Config.fromfile(CASCADE)
     shrink(cfg)
-    own = dict(pos_embed="none", layer_scale=0.1)
+    options = dict(pos_embed="none", layer_scale=0.1)
     tables = dict(rel_pos_bias="per_block", rel_pos_resize="geometric")
-    backbone = MODELS.build({**cfg.model.backbone, **own, **tables, "img_size": (64, 96)})
+    backbone = MODELS.build({**cfg.model.backbone, **options, **tables, "img_size": (64, 96)})
     arch, patch = cfg.model.backbone.arch, cfg.model.backbone.patch_size
     student = dict(type="mimseg.ViT", arch=arch, patch_size=patch, img_size=32, mask_mode="token")
-    state = MODELS.build({**student, **own, "rel_pos_bias": "shared"}).state_dict()
+    state = MODELS.build({**student, **options, "rel_pos_bias": "shared"}).state_dict()
     torch.save({"state_dict": {f"backbone.{k}": v for k, v in state.items()}}, tmp_path / "a.pth")
     report = load_backbone(backbone, tmp_path / "a.pth")
     assert len(report.resized) == 6 and not report.missing

@@ -219,10 +219,10 @@ def test_fine_tuned_backbone_goes_into_upernet(fine_tuned, name):
     assert report.unexpected == ("ln2.weight", "ln2.bias")
     new = ("gamma", "relative_position") if name == "mae" else ()  # as in the papers' recipes
     assert all(any(part in key for part in new) for key in report.missing)
-    saved, own = backbone_of(state_of(fine_tuned[name][0])), vit.state_dict()
-    kept = set(own) - set(report.missing) - set(report.resized)
+    saved, loaded = backbone_of(state_of(fine_tuned[name][0])), vit.state_dict()
+    kept = set(loaded) - set(report.missing) - set(report.resized)
     assert len(kept) > 60
-    assert all(torch.equal(own[key], saved[key]) for key in kept)
+    assert all(torch.equal(loaded[key], saved[key]) for key in kept)
     of_grid = "pos_embed" if name == "mae" else "relative_position_bias_table"
     assert report.resized and all(of_grid in key for key in report.resized)
 

@@ -86,8 +86,8 @@ def test_three_lines_of_a_users_script(trained, scenes):
         result = inference_detector(model, str(image))
         assert result.pred_instances.bboxes.shape[1:] == (4,)
     saved = torch.load(checkpoint, weights_only=False)["state_dict"]
-    own = model.backbone.state_dict()
-    assert all(torch.equal(own[name], saved[f"backbone.{name}"]) for name in own)
+    loaded = model.backbone.state_dict()
+    assert all(torch.equal(loaded[name], saved[f"backbone.{name}"]) for name in loaded)
 
 
 def test_pretraining_under_mmpretrain(scenes, tmp_path):

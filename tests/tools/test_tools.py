@@ -148,9 +148,9 @@ def test_weights_are_the_files_after_the_runner_initialised(pretrained, scenes, 
         use_init(cfg, str(pretrained))
         runner = build_runner(cfg)
         runner._init_model_weights()
-        own = runner.model.backbone.state_dict()
-        same = [n for n in own if n in saved and torch.equal(own[n], saved[n])]
-        assert set(own) == set(same), config
+        weights = runner.model.backbone.state_dict()
+        same = [n for n in weights if n in saved and torch.equal(weights[n], saved[n])]
+        assert set(weights) == set(same), config
 
 
 def test_load_from_starts_with_the_whole_model(pretrained, scenes, tmp_path, capsys):

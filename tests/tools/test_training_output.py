@@ -207,6 +207,7 @@ def test_lines_come_by_time(monkeypatch, capsys):
     step, time, line = shown[1]
     assert f"loss {sum(range(1, step)) / (step - 1):.4f}" in line  # the mean since the last line
     assert f"{console.clock(2.0 * (200 - step))} left" in line
+    hook.after_train(runner)
     assert hook.loss == pytest.approx(sum(range(150, 200)) / 50)
 
 

@@ -111,8 +111,8 @@ def _table(records: list[dict[str, Any]]) -> str:
 
 
 def _against(base: list[dict[str, Any]], stats: Summary) -> str:
-    found = Comparison.of(Summary.of([row["value"] for row in base]), stats)
-    return f"{found.difference:+.1f} ({verdict_text(found.verdict)})"
+    comparison = Comparison.of(Summary.of([row["value"] for row in base]), stats)
+    return f"{comparison.difference:+.1f} ({verdict_text(comparison.verdict)})"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -67,8 +67,8 @@ class Side:
     def load(self, path: Path) -> None:
         """Load our weights into the stock model, every one of them."""
         state = torch.load(path, mmap=True, weights_only=True)
-        own = self.model.state_dict()
-        state = {name: value.reshape(own[name].shape) for name, value in state.items()}
+        present = self.model.state_dict()
+        state = {name: value.reshape(present[name].shape) for name, value in state.items()}
         self.model.load_state_dict(state, strict=True)  # ViTSAM's pos_embed has (h, w) as axes
         self._prepare()
 

@@ -59,16 +59,16 @@ def rows(root: Path) -> list[Row]:
 def cells(cfg: Config) -> dict[str, str]:
     """The slots of a config in words; those of its stages side by side where they differ."""
     stages = _stages(cfg)
-    found = [_one(own) for own in stages]
+    found = [_one(stage) for stage in stages]
     return {column: _join([one[column] for one in found], ", then ") for column in COLUMNS}
 
 
 def _stages(cfg: Config) -> list[Config]:
     if not cfg.get("stages"):
         return [cfg]
-    own = copy.deepcopy(cfg)
-    own.work_dir = _OWN
-    return list(stage_configs(own).values())
+    placed = copy.deepcopy(cfg)
+    placed.work_dir = _OWN
+    return list(stage_configs(placed).values())
 
 
 def _one(cfg: Config) -> dict[str, str]:
