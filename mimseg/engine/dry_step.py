@@ -234,9 +234,21 @@ def _peak(
     weights += [t for teacher in teachers for t in (*teacher.parameters(), *teacher.buffers())]
     live = _Live([t for t in weights if t is not None], views.values())
     mode = _Autocast(half)
+    for block in getattr(model.backbone, "layers", ()):  # computed again after backward left modes
+        for name in ("forward", "forward_tapped"):
+            if hasattr(block, name):
+                setattr(block, name, _within(mode, getattr(block, name)))
     with live, _meta(mode), mode:
         loss().backward()
     return live.peak
+
+
+def _within(mode: _Autocast, function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch.device("meta"), mode:
+            return function(*args, **kwargs)
+
+    return call
 
 
 class _Live(TorchDispatchMode):

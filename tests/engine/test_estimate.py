@@ -131,6 +131,18 @@ def test_memory_of_a_step_is_what_torch_allocates(name, half):
     assert expected == pytest.approx(peak, rel=0.05)
 
 
+@pytest.mark.parametrize("half", [None, torch.bfloat16])
+def test_blocks_that_are_computed_again(half):
+    peaks, flops = [], []
+    for again in (False, True):
+        cfg = settings(UPERNET, 16, **{"model.backbone.activation_checkpointing": again})
+        cost = dry_step(build_on_meta(cfg), cfg, 16, half)
+        assert cost.method == STEP
+        peaks.append(cost.peak)
+        flops.append(cost.flops)
+    assert peaks[1] < 0.8 * peaks[0] and flops[1] > flops[0]
+
+
 def test_a_giant_student_takes_seconds_and_no_memory():
     estimate(settings(MAE))  # what is imported counts for nothing
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
