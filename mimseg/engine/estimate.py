@@ -24,7 +24,7 @@ from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.console import hush
 from mimseg.engine.dry_step import StepCost, dry_step
 from mimseg.engine.rate import Gpu, Rate, assumed_rate, find_gpu, measure_rate
-from mimseg.engine.sharding import require_shardable
+from mimseg.engine.sharding import Sharding, require_shardable, teacher_blocks
 from mimseg.engine.stages import build_on_meta, stage_configs
 from mimseg.engine.summary import precision
 from mimseg.engine.synthetic import image_sizes
@@ -55,7 +55,7 @@ class Estimate:
         parameters: student, head (all else that is no teacher), teacher, trained, frozen.
         cost: of one process's step.
         memory: bytes of one process by part; "activations" is None where it is not known.
-        fsdp: whether they are sharded.
+        sharding: how they are sharded; None where they are not.
         images: training images; None where they are not known.
         images_from: how that is known.
         steps: of the data loader; None where the images are not known.
@@ -76,7 +76,7 @@ class Estimate:
     parameters: dict[str, int]
     cost: StepCost
     memory: dict[str, int | None]
-    fsdp: bool
+    sharding: Sharding | None
     images: int | None
     images_from: str
     steps: int | None
@@ -126,8 +126,9 @@ def estimate(
     """
     hush(MMLogger.get_current_instance())
     require_at_least("--processes", processes, 1)
-    fsdp = fsdp or bool(cfg.get("fsdp"))
-    if fsdp and processes == 1:
+    asked = cfg.get("fsdp") or fsdp
+    sharding = Sharding.read(asked) if asked else None
+    if sharding and processes == 1:
         raise UserError("--fsdp", True, expected="--processes of 2 or more")
     if gpu and measure:
         raise UserError("--gpu", gpu, expected="one of --gpu and --measure", fix="leave one out")
@@ -139,7 +140,9 @@ def estimate(
         for key in ("train_dataloader", "train_cfg", "optim_wrapper"):
             if not one.get(key):
                 raise UserError(key, None, expected="a config that trains")
-        estimates.append(_estimate(name, one, processes, fsdp, card, measure, seconds, estimates))
+        estimates.append(
+            _estimate(name, one, processes, sharding, card, measure, seconds, estimates)
+        )
     return estimates
 
 
@@ -147,7 +150,7 @@ def _estimate(
     name: str,
     cfg: Config,
     processes: int,
-    fsdp: bool,
+    sharding: Sharding | None,
     card: Gpu | None,
     measure: bool,
     seconds: float,
@@ -155,7 +158,7 @@ def _estimate(
 ) -> Estimate:
     model = build_on_meta(cfg)
     freeze_unused(model)
-    if fsdp:
+    if sharding:
         require_shardable(model)
     batch = cfg.train_dataloader.get("batch_size", 1)
     parameters = _parameters(model)
@@ -163,7 +166,7 @@ def _estimate(
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
     checkpoint = _bytes(model.state_dict().values())
     checkpoint += optimizer * bool(hook.get("save_optimizer", True))
-    memory: dict[str, int | None] = dict(_memory(model, optimizer, processes if fsdp else 1))
+    memory: dict[str, int | None] = dict(_memory(model, optimizer, processes, sharding))
     cost = dry_step(model, cfg, batch, _HALF[precision(cfg)])
     memory["activations"] = cost.peak
     images, source = _count_images(cfg)
@@ -187,7 +190,7 @@ def _estimate(
         parameters=parameters,
         cost=cost,
         memory=memory,
-        fsdp=fsdp,
+        sharding=sharding,
         images=images,
         images_from=source,
         steps=steps,
@@ -243,8 +246,11 @@ def optimizer_bytes(model: nn.Module, cfg: Config) -> int:
     return _bytes(value for value in states if isinstance(value, Tensor))
 
 
-def _memory(model: nn.Module, optimizer: int, shards: int) -> dict[str, int]:
-    """Bytes by part: with several shards, those of one process."""
+def _memory(
+    model: nn.Module, optimizer: int, processes: int, sharding: Sharding | None
+) -> dict[str, int]:
+    """Bytes by part, of one process."""
+    shards = processes if sharding else 1
     parameters, buffers = _bytes(model.parameters()), _bytes(model.buffers())
     trained = _bytes(p for p in model.parameters() if p.requires_grad)
     parts = dict(
@@ -252,11 +258,16 @@ def _memory(model: nn.Module, optimizer: int, shards: int) -> dict[str, int]:
         gradients=-(-trained // shards),
         optimizer=-(-optimizer // shards),
     )
-    if shards > 1:
+    teachers = _bytes(t for net in _teachers(model) for t in (*net.parameters(), *net.buffers()))
+    if sharding:
         blocks = [_bytes(b.parameters()) for b in getattr(model.backbone, "layers", ())]
-        parts["gathered"] = parameters - sum(blocks) + 2 * max(blocks, default=0)
-    teachers = (t for net in _teachers(model) for t in (*net.parameters(), *net.buffers()))
-    return parts | dict(teacher=_bytes(teachers))
+        width = 2 if sharding.param_dtype == "bfloat16" else 4  # bytes of a weight
+        parts["gathered"] = parameters - sum(blocks) + 2 * max(blocks, default=0) * width // 4
+    if sharding and sharding.teachers == "sharded":
+        blocks = [_bytes(block.parameters()) for block in teacher_blocks(model)]
+        teachers -= sum(blocks) - -(-sum(blocks) // shards)
+        parts["gathered"] += max(blocks, default=0)
+    return parts | dict(teacher=teachers)
 
 
 # ---------------------------------------------------------------------- length and disk
