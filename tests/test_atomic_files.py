@@ -1,11 +1,12 @@
 """Files are replaced whole or not at all."""
 
+import json
 import os
 
 import pytest
 
 from mimseg.errors import UserError
-from mimseg.files import read_section, replace_section, replacing, write_text
+from mimseg.files import read_section, replace_section, replacing, write_json, write_text
 
 
 class Killed(BaseException):
@@ -53,6 +54,17 @@ def test_the_content_is_on_the_disk_before_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
     write_text(tmp_path / "a.txt", "new")
     assert calls == ["flush", "rename", "flush"]
+
+
+def test_json_has_null_for_what_is_no_number(tmp_path):
+    values = {"mIoU": float("nan"), "losses": [1.5, float("inf")], "pair": (2, None)}
+    write_json(tmp_path / "a.json", values)
+
+    def refuse(constant):
+        raise ValueError(constant)  # what strict readers do: NaN is no JSON
+
+    read = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    assert read == {"mIoU": None, "losses": [1.5, None], "pair": [2, None]}
 
 
 def test_a_section_is_replaced_between_its_markers(tmp_path):

@@ -42,6 +42,9 @@ def read_metric(path: Path, key: str) -> float:
         raise UserError("metrics", str(path), expected="a JSON file with metrics")
     if not metrics:  # mmdet's COCO metrics stay silent where nothing was detected
         return 0.0
+    if key in metrics and metrics[key] is None:
+        expected = f"a score in {path}; nothing of any class was there to measure"
+        raise UserError(key, None, expected=expected, fix="see that the split has labels")
     if not isinstance(metrics.get(key), (int, float)):
         known = ", ".join(sorted(metrics)) or "none"
         raise UserError(

@@ -13,6 +13,7 @@ import numpy as np
 from faster_coco_eval.core import mask as rle
 from PIL import Image
 
+from mimseg.data.loading import sizes
 from mimseg.errors import UserError
 from mimseg.files import write_text
 
@@ -89,8 +90,7 @@ def _read_labels(path: Path, image: Path) -> np.ndarray:
         raise UserError("ANNOTATIONS", str(path), expected=f"the label map of {image.name}")
     try:
         labels = np.array(Image.open(path))  # the indices of a palette image, not its colors
-        with Image.open(image) as opened:
-            width, height = opened.size
+        stored, (width, height), _ = sizes(image)
     except OSError as error:
         raise UserError(
             "IMAGES, ANNOTATIONS", str(path), expected=f"files that open ({error})"
@@ -104,6 +104,10 @@ def _read_labels(path: Path, image: Path) -> np.ndarray:
             "ANNOTATIONS",
             str(path),
             expected=f"the size of its image, {width}x{height}, not {labels.shape}",
+            fix="turn the map as well: the photo is turned upright when it is read, by its EXIF "
+            "orientation"
+            if labels.shape == stored[::-1]
+            else "",
         )
     return labels
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 
 import cv2
 import mmcv
@@ -11,13 +12,27 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile as MMCVLoadImageFromFile
 from mmengine import fileio
 from mmengine.logging import print_log
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mimseg.errors import UserError
 from mimseg.registry import TRANSFORMS
 
 # What a file's last bytes are when it is whole; others are decoded a second time, strictly.
 WHOLE_ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
+
+
+def sizes(path: str | os.PathLike) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Size of an image file, (width, height): as stored, and upright by its EXIF orientation.
+
+    Returns:
+        both, and the orientation, from 1 (as stored) to 8; those from 5 on exchange the sides.
+
+    Raises:
+        OSError: it is no image that Pillow opens.
+    """
+    with Image.open(path) as opened:
+        stored, orientation = opened.size, opened.getexif().get(ExifTags.Base.Orientation, 1)
+    return stored, stored[::-1] if orientation in (5, 6, 7, 8) else stored, orientation
 
 
 def why_truncated(content: bytes) -> str:

@@ -18,10 +18,7 @@ def close(runner: Runner) -> None:
         batches = getattr(loop, "dataloader_iterator", None)
         if hasattr(batches, "close"):  # a generator, in which a loader's iterator waits
             batches.close()
-        loader = getattr(loop, "dataloader", None)
-        if (workers := getattr(loader, "_iterator", None)) is not None:  # persistent ones
-            workers._shutdown_workers()
-            loader._iterator = None
+        end_workers(getattr(loop, "dataloader", None))
     runner.visualizer.close()
     for instance in (runner.message_hub, runner.visualizer, runner.logger):
         for kind in type(instance).__mro__:
@@ -29,6 +26,13 @@ def close(runner: Runner) -> None:
     for handler in list(runner.logger.handlers):
         handler.close()
         runner.logger.removeHandler(handler)
+
+
+def end_workers(loader: object) -> None:
+    """End the processes of a loader that keeps them from one pass to the next."""
+    if (workers := getattr(loader, "_iterator", None)) is not None:
+        workers._shutdown_workers()
+        loader._iterator = None
 
 
 def free_memory() -> None:

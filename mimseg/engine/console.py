@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -184,18 +185,35 @@ def main_metrics(metrics: Mapping[str, object]) -> str:
     """The metrics that a task is known by, else the first four, in one line."""
     numbers = plain_metrics(metrics)
     main = [k for name in _MAIN for k in numbers if k.removeprefix("coco/") == name]
-    return "  ".join(f"{k} {numbers[k]:.4g}" for k in (main or list(numbers))[:4])
+    return "  ".join(f"{k} {number_text(numbers[k])}" for k in (main or list(numbers))[:4])
 
 
-def plain_metrics(metrics: Mapping[str, object]) -> dict[str, float]:
-    """Metrics as plain numbers; arrays and texts are left out."""
-    numbers = {}
+def number_text(value: float | None) -> str:
+    """A metric for the console."""
+    return "not measured" if value is None else f"{value:.4g}"
+
+
+def plain_metrics(metrics: Mapping[str, object]) -> dict[str, float | None]:
+    """Metrics as plain numbers, None where there was nothing to measure; the rest is left out.
+
+    mmseg's means are not numbers where no pixel has a label that counts.
+    """
+    numbers: dict[str, float | None] = {}
     for key, value in metrics.items():
         try:
-            numbers[key] = float(value)
+            number = float(value)
         except (TypeError, ValueError):
+            if value is None:
+                numbers[key] = None
             continue
+        numbers[key] = number if math.isfinite(number) else None
     return numbers
+
+
+def unmeasured(metrics: Mapping[str, float | None]) -> dict[str, str]:
+    """Why metrics are None, by name; for a record."""
+    reason = "nothing to measure: no labeled pixel or object of any class in the data read"
+    return {name: reason for name, value in metrics.items() if value is None}
 
 
 def _mean(runner: Runner, name: str, count: int) -> float:

@@ -20,6 +20,7 @@ from torch import nn
 from mimseg.engine import machine
 from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.build_errors import report_build_errors
+from mimseg.engine.closing import end_workers
 from mimseg.engine.optim_wrapper import with_our_wrapper
 from mimseg.engine.runner import Runner
 from mimseg.engine.summary import precision
@@ -172,8 +173,11 @@ def _loaded(cfg: Config, count: int) -> Iterator[Any]:
     options = {**cfg.train_dataloader, "batch_size": count}
     with report_build_errors(cfg):
         loader = Runner.build_dataloader(options, seed=0)
-    while True:
-        yield from loader
+    try:
+        while True:
+            yield from loader
+    finally:
+        end_workers(loader)
 
 
 def _free(device: str) -> int:

@@ -30,7 +30,7 @@ from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.checkpoint_hook import DONE, STOPPED, CheckpointHook
 from mimseg.engine.closing import close
-from mimseg.engine.console import ConsoleHook, plain_metrics, say
+from mimseg.engine.console import ConsoleHook, plain_metrics, say, unmeasured
 from mimseg.engine.finite import FiniteHook
 from mimseg.engine.layer_decay import check_floors
 from mimseg.engine.prepare import use_tta, view_sizes
@@ -138,14 +138,17 @@ def train(cfg: Config, resume: bool = False, trust: bool = False) -> dict:
             )
         say_plan(runner, rate, cfg.resume)
         _train(runner, cfg, watch)
+    metrics = None if last.metrics is None else plain_metrics(last.metrics)
     record = dict(
         config=cfg.filename,
         schedule=schedule,
         seconds=round(time.monotonic() - start, 1),
         checkpoint=_last_checkpoint(work_dir),
-        metrics=None if last.metrics is None else plain_metrics(last.metrics),
+        metrics=metrics,
         loss=console.loss,
     )
+    if reasons := unmeasured(metrics or {}):
+        record["unmeasured"] = reasons
     if is_main_process():
         write_json(work_dir / DONE, record)
     close(runner)
@@ -184,13 +187,16 @@ def test(
     device = next(runner.model.parameters()).device.type
     with report_build_errors(cfg), torch.autocast(device, dtype=torch.bfloat16, enabled=amp):
         metrics = runner.test()
+    metrics = plain_metrics(metrics)
     record = dict(
         config=cfg.filename,
         checkpoint=str(path),
         tta=tta,
         seconds=round(time.monotonic() - start, 1),
-        metrics=plain_metrics(metrics),
+        metrics=metrics,
     )
+    if reasons := unmeasured(metrics):
+        record["unmeasured"] = reasons
     if is_main_process():
         write_json(Path(cfg.work_dir) / "test.json", record)
     say_result(cfg, record)

@@ -15,7 +15,7 @@ from torch import nn
 
 from mimseg.checkpoints.files import checkpoint_folder
 from mimseg.data.checks.config import DatasetConfig, config_datasets
-from mimseg.engine.console import main_metrics, say
+from mimseg.engine.console import main_metrics, number_text, say
 from mimseg.engine.scale_lr import LearningRate
 from mimseg.progress import clock
 from mimseg.recipes.configs import CONFIGS, config_names
@@ -77,9 +77,9 @@ def say_result(cfg: Config, record: Mapping) -> None:
     """Say all that a test measured, and where it is written."""
     say(f"done in {clock(record['seconds'])}")
     for name, value in (record["metrics"] or {}).items():
-        say(f"  {name:<18}{value:.4g}")
-    if not record["metrics"]:
-        say("  nothing was measured: no prediction, or no label")
+        say(f"  {name:<18}{number_text(value)}")
+    if not record["metrics"] or None in record["metrics"].values():
+        say("  not everything was measured: no prediction, or no label of any class")
     say(f"  written to {Path(cfg.work_dir) / 'test.json'}; results by class are in the log file")
 
 

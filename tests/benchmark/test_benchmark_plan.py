@@ -68,6 +68,12 @@ def test_a_detector_that_found_nothing_scores_zero(tmp_path):
     assert read_metric(tmp_path / "test.json", "coco/bbox_mAP") == 0.0
 
 
+def test_nothing_to_measure_is_no_score(tmp_path):
+    (tmp_path / "test.json").write_text(json.dumps({"metrics": {"mIoU": None}}))
+    with pytest.raises(UserError, match="nothing of any class was there to measure"):
+        read_metric(tmp_path / "test.json", "mIoU")
+
+
 def test_points_are_named_as_people_write_them():
     assert point_name({"lr": 5e-4, "layer_decay": 0.75}) == "lr5e-4-layer_decay0.75"
     assert point_name({"lr": 1.5e-3, "decay": 1.0, "iters": 600}) == "lr1.5e-3-decay1-iters600"

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from mimseg.data.checks import coco as coco_check
 from mimseg.data.checks import labels as label_check
@@ -199,7 +200,7 @@ def test_what_lies_above_tells_the_numbering(root):
 
 def test_maps_of_ones_own_that_ignore_255(root):
     count = len(names(root)["classes"])
-    maps = [np.full((8, 8), index) for index in (0, 1, 2, 3, count - 1, 255)]
+    maps = [np.full((64, 64), index) for index in (0, 1, 2, 3, count - 1, 255)]
     write_maps(root, maps)
     text = message(semseg(root))
     assert "reduce_zero_label = True" in text and f"never {count}" in text
@@ -344,3 +345,132 @@ def test_real_coco(tmp_path):
     check_config_data(cfg)  # mmdet's own 80 classes
     cfg.train_dataloader.dataset.data_prefix.img = "val2017"
     assert "50 of 50 are not there" in message(cfg)
+
+
+# ---------------------------------------------------------------- what is valid and wrong
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """What the checks of label maps warn of."""
+    texts = []
+    monkeypatch.setattr(label_check, "_warn", texts.append)
+    return texts
+
+
+TWO = dict(metainfo=dict(classes=["background", "object"]))
+
+
+def binary(root, object_label, mode=None):
+    """Maps of one object each, as tools export them: 0, and one label for the object."""
+    for path in (root / "annotations/training").glob("*.png"):
+        labels = np.zeros((64, 64), np.uint8)
+        labels[20:40, 20:40] = object_label
+        image = Image.fromarray(labels)
+        (image.convert(mode) if mode else image).save(path)
+
+
+def test_an_object_that_is_ignored(root):
+    binary(root, 255)
+    text = message(semseg(root, reduce_zero_label=False, **TWO))
+    assert "hold the labels 0, 255 alone; 255 is ignored" in text
+    assert "write the object as 1 (map // 255)" in text
+
+
+@pytest.mark.parametrize("mode", [None, "1"])
+def test_a_background_that_is_ignored(root, mode):
+    binary(root, 1 if mode is None else 255, mode)
+    text = message(semseg(root, **TWO))
+    assert "hold the labels 0, 1 alone; 0 is ignored" in text and "reduce_zero_label=False" in text
+    check_config_data(semseg(root, reduce_zero_label=False, **TWO))
+
+
+def test_maps_without_any_class(root, warnings):
+    binary(root, 0)
+    validation = semseg(root, key="val_dataloader", **TWO)
+    assert "hold the labels 0 alone; 0 is ignored" in message(validation)
+    check_config_data(semseg(root, key="val_dataloader", reduce_zero_label=False, **TWO))
+    assert "nothing to tell apart" in warnings[0]  # few images may well show one class
+
+
+def test_a_large_set_is_read_on_before_it_is_said(root, monkeypatch, warnings):
+    monkeypatch.setattr(label_check, "MAPS_READ", 1)
+    monkeypatch.setattr(label_check, "MORE_READ", 4)  # of the six
+    binary(root, 255)
+    check_config_data(semseg(root, reduce_zero_label=False, **TWO))
+    assert "4 read in" in warnings[0] and "Fix: write the object as 1" in warnings[0]
+
+
+def test_classes_that_never_occur_are_named(root, warnings):
+    binary(root, 1)
+    classes = ["background", "object", "rust", "moss"]
+    cfg = semseg(root, reduce_zero_label=False, metainfo=dict(classes=classes))
+    check_config_data(cfg)
+    (text,) = warnings
+    assert "2 of 4 classes occur in none of the 6 label maps" in text
+    assert "'rust' (label 2), 'moss' (label 3)" in text
+    check_config_data(Config(dict(cfg, train_dataloader=None, val_dataloader=cfg.train_dataloader)))
+    assert len(warnings) == 1  # a split for validation may lack some
+
+
+def resize(root, size, count=1, exif=None):
+    """Give some images another (width, height) or orientation; their maps stay."""
+    for path in sorted((root / "images/training").glob("*.jpg"))[:count]:
+        image = Image.open(path).convert("RGB").resize(size)
+        tags = Image.Exif()
+        if exif:
+            tags[0x0112] = exif
+        image.save(path, exif=tags.tobytes())
+
+
+def test_a_map_of_another_size(root):
+    resize(root, (32, 64))
+    text = message(semseg(root))
+    assert "a map of its image's size, 32 x 64 pixels" in text and "it has 64 x 64" in text
+    assert "nearest-neighbor" in text
+
+
+AS_STORED = dict(pipeline=[dict(type="LoadImageFromFile", color_type="color_ignore_orientation")])
+
+
+def test_a_photo_that_is_turned_and_its_map_is_not(root):
+    resize(root, (64, 48), exif=6)
+    first = sorted((root / "annotations/training").glob("*.png"))[0]
+    cv2.imwrite(str(first), cv2.imread(str(first), cv2.IMREAD_UNCHANGED)[:48])
+    text = message(semseg(root))
+    assert "EXIF orientation" in text and "48 x 64 pixels" in text
+    check_config_data(semseg(root, **AS_STORED))
+    cv2.imwrite(str(first), np.rot90(cv2.imread(str(first), cv2.IMREAD_UNCHANGED)))
+    check_config_data(semseg(root))
+    assert "it has 48 x 64" in message(semseg(root, **AS_STORED))
+
+
+def test_orientations_that_keep_the_size_are_said(root, warnings):
+    resize(root, (64, 64), count=2, exif=3)
+    check_config_data(semseg(root))
+    assert any("2 of 6 images read" in text and "upright image" in text for text in warnings)
+    warnings.clear()
+    check_config_data(semseg(root, **AS_STORED))
+    assert not any("EXIF" in text for text in warnings)
+
+
+def test_a_suffix_in_another_case(root, warnings):
+    paths = sorted((root / "images/training").glob("*.jpg"))
+    paths[1].rename(paths[1].with_suffix(".JPG"))
+    text = message(semseg(root))
+    assert "img_suffix = '.jpg'" in text and "1 of 6 in" in text and f"{paths[1].stem}.JPG" in text
+    paths[1].with_suffix(".JPG").rename(paths[1].with_suffix(".png"))
+    check_config_data(semseg(root))
+    assert any("1 of 6 images in" in text and "not read" in text for text in warnings)
+
+
+@pytest.mark.parametrize("outputs", [4, 30])
+def test_a_segmentors_outputs(root, outputs):
+    cfg = semseg(root)
+    cfg.model = dict(
+        decode_head=dict(type="UPerHead", num_classes=len(names(root)["classes"])),
+        auxiliary_head=dict(type="FCNHead", num_classes=outputs),
+    )
+    assert f"model.auxiliary_head.num_classes = {outputs}" in message(cfg)
+    cfg.model.auxiliary_head.num_classes = cfg.model.decode_head.num_classes
+    check_config_data(cfg)

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 from faster_coco_eval.core import mask as rle
+from PIL import Image
 
 from mimseg.cli.masks2coco import main
 from mimseg.data.coco import components, masks_to_coco
@@ -89,6 +90,21 @@ def test_bad_input_names_the_file(tmp_path, capsys):
     assert main([*arguments, "--things", "8:car"]) == 2
     assert "the label map of frame.png" in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()
+
+
+def test_a_photo_is_taken_upright(tmp_path):
+    labels = hand_made()
+    write_pair(tmp_path, labels)
+    path, tags = tmp_path / "images/a/frame.png", Image.Exif()
+    tags[0x0112] = 6
+    image = Image.open(path)
+    image.load()
+    image.save(path, exif=tags.tobytes())
+    with pytest.raises(UserError, match="20x30, not .20, 30.*EXIF orientation"):
+        masks_to_coco(tmp_path / "images", tmp_path / "maps", {8: "car"})
+    assert cv2.imwrite(str(tmp_path / "maps/a/frame.png"), np.rot90(labels, -1))
+    (entry,) = masks_to_coco(tmp_path / "images", tmp_path / "maps", {8: "car"})["images"]
+    assert (entry["width"], entry["height"]) == (20, 30)  # as mmdet reads it
 
 
 def test_tool_writes_the_file_and_counts(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import multiprocessing
 import resource
 import time
 
@@ -208,8 +209,10 @@ def test_images_are_counted_where_they_are(tmp_path):
     for number in range(7):
         Image.new("RGB", (70, 70), (number, 0, 0)).save(tmp_path / f"{number}.png")
     cfg = settings(MAE, 2, data_root=str(tmp_path))
-    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.update(num_workers=1, persistent_workers=True)
+    before = multiprocessing.active_children()
     result = one(cfg, measure=True, seconds=0.2)
+    assert multiprocessing.active_children() == before  # its loader's process is gone
     assert (result.images, result.steps) == (7, 40 * 3) and result.images_from == "counted here"
     assert result.rate.source == "measured here" and "training data" in result.rate.text
     assert result.seconds == pytest.approx(240 / result.rate.images)

@@ -14,7 +14,7 @@ from mimseg.checkpoints.files import read_checkpoint
 from mimseg.cli.test import main as run_test
 from mimseg.cli.train import main as train_main
 from mimseg.engine import amp_optim_wrapper, console
-from mimseg.engine.summary import next_command
+from mimseg.engine.summary import next_command, say_result
 from mimseg.recipes.configs import CONFIGS, find_config
 
 MAE = "mae/mae_vit-mini-p8_1xb64-40e_scenes"
@@ -225,3 +225,13 @@ def test_warnings_stay_and_noise_goes(tmp_path, capsys):
     assert out == "warning: the disk is nearly full\nbackbone loaded from x\n"
     text = Path(tmp_path / "log").read_text()
     assert "a table" in text and "FileClient" in text
+
+
+def test_metrics_over_nothing_are_not_numbers(capsys):
+    measured = console.plain_metrics({"mIoU": float("nan"), "aAcc": 50.0, "text": "a"})
+    assert measured == {"mIoU": None, "aAcc": 50.0}
+    assert "no labeled pixel" in console.unmeasured(measured)["mIoU"]
+    say_result(Config({"work_dir": "run"}), {"seconds": 1.0, "metrics": measured})
+    out = capsys.readouterr().out
+    assert "mIoU              not measured" in out and "not everything was measured" in out
+    assert console.main_metrics(measured) == "mIoU not measured  aAcc 50"

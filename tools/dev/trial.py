@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.process
 import multiprocessing.util
 import os
 import signal
@@ -256,6 +257,8 @@ def fork(processes: int, work: Callable[[], int], log: Path) -> Launch:
         if child == 0:
             code = 1
             try:
+                multiprocessing.process._children = set()  # the parent's, which are not joined here
+                multiprocessing.util._finalizer_registry.clear()
                 os.setpgid(0, children[0] if children else 0)
                 ranks = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=processes, MASTER_PORT=port)
                 os.environ |= {key: str(value) for key, value in ranks.items()}

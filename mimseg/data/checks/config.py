@@ -175,8 +175,14 @@ def _class_counts(key: str, node: object) -> Iterator[tuple[str, int]]:
 
 
 def _check_heads(model: object, data: DatasetConfig) -> None:
-    """See that a detector has an output a class: mmdet's metrics would fail after the training."""
-    if not data.ann_file.endswith(".json") or not data.classes:
+    """See that a model has an output per class.
+
+    With too few, mmdet's metrics fail after the training, and mmseg's loss at the first label
+    without one; with too many a segmentor trains outputs that nothing stands for.
+    """
+    if not (data.ann_file.endswith(".json") or data.has_prefix("seg_map_path")):
+        return
+    if not data.classes:
         return
     for key, count in _class_counts("model", model):
         if count != len(data.classes):
@@ -184,7 +190,7 @@ def _check_heads(model: object, data: DatasetConfig) -> None:
                 key,
                 count,
                 expected=f"{len(data.classes)}, the number of {data.key}.metainfo.classes",
-                fix="set num_classes of every box and mask head to it",
+                fix="set num_classes of every head to it",
             )
 
 

@@ -5,17 +5,20 @@ The maps alone tell whether their classes are numbered from 0 or from 1.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 
 import numpy as np
+from mmengine.logging import print_log
 from PIL import Image
 
-from mimseg.data.checks.folder import require_path, spread, walk_files
+from mimseg.data.checks.folder import IMAGE_SUFFIXES, require_path, spread, walk_files
+from mimseg.data.loading import sizes
 from mimseg.errors import UserError
 
 MAPS_READ = 50  # label maps opened, spread over the set
-MORE_READ = 200  # and so many more, where those look as if numbered otherwise
+MORE_READ = 200  # and so many more, where those look wrong; a set of no more is read whole
 SHOWN = 5
 IGNORED = 255
 # Of these names, if the classes have them, one side lies above the other in upright photographs.
@@ -32,8 +35,15 @@ def check_label_maps(data) -> LabelSurvey:
     Args:
         data: the data set's `DatasetConfig`.
 
+    What is surely wrong is an error; what probably is, a warning in the log.
+
     Returns:
         The survey of the maps that were read; none are, where the classes are not known.
+
+    Raises:
+        UserError: a missing or unreadable map, one of another size than its image, labels that the
+            classes lack, classes numbered otherwise than the config says, or maps in which fewer
+            than two classes are ever to be told apart.
     """
     names = _names(data)
     key, folder = data.prefix("seg_map_path")
@@ -59,13 +69,16 @@ def check_label_maps(data) -> LabelSurvey:
     )
     if not known:
         return survey
-    first = spread(names, MAPS_READ)
-    for name in first:
-        _add(survey, data, os.path.join(folder, name + suffix))
-    for name in spread(sorted(set(names) - set(first)), MORE_READ):
-        if not survey.looks_subtracted:
+    images, turns = data.prefix("img_path")[1], _turned_when_read(data)
+    first = names if len(names) <= MAPS_READ + MORE_READ else spread(names, MAPS_READ)
+    turned = 0
+    for number, name in enumerate([*first, *spread(sorted(set(names) - set(first)), MORE_READ)]):
+        if number >= len(first) and not (survey.looks_subtracted or survey.looks_alike):
             break
-        _add(survey, data, os.path.join(folder, name + suffix))
+        path = os.path.join(folder, name + suffix)
+        size = _add(survey, data, path)
+        image = os.path.join(images, name + data.get("img_suffix", ".jpg"))
+        turned += _check_size(key, path, size, image, turns)
     if problem := survey.misnumbered():
         raise UserError(
             f"{data.key}.reduce_zero_label",
@@ -76,7 +89,90 @@ def check_label_maps(data) -> LabelSurvey:
             fix=f"take maps whose classes begin at {survey.first}, or set "
             f"reduce_zero_label={not survey.reduce} on the data set and on each LoadAnnotations",
         )
+    _judge_classes(survey, data, folder, complete=survey.read == len(names))
+    if turned:
+        _warn(
+            f"{turned} of {survey.read} images read in {images} have an EXIF orientation that "
+            "turns them when they are read and leaves their size. Their label maps have to be of "
+            "the upright image; where they are of the stored one, set "
+            "color_type='color_ignore_orientation' on each LoadImageFromFile."
+        )
     return survey
+
+
+def _warn(text: str) -> None:
+    print_log(text, "current", logging.WARNING)
+
+
+def _judge_classes(survey: LabelSurvey, data, folder: str, complete: bool) -> None:
+    """See that there is something to tell apart, and name the classes that never occur.
+
+    Args:
+        complete: whether all maps were read.
+    """
+    training = data.key.startswith("train")
+    if survey.looks_alike:
+        few = ", ".join(map(str, sorted(survey.seen)[:SHOWN]))
+        ignored = [0] * survey.reduce + [IGNORED] * (IGNORED in survey.seen)
+        why = f"; {' and '.join(map(str, ignored))} is ignored" if ignored else ""
+        text = (
+            f"label maps with two or more of {len(survey.classes)} classes; {survey.read} read in "
+            f"{folder} hold the labels {few} alone{why}, so there is nothing to tell apart"
+        )
+        fix = "write each pixel's class number into the maps"
+        if survey.reduce and len(survey.seen - {0, IGNORED}) < 2 and 0 in survey.seen:
+            fix = "reduce_zero_label=False on the data set and on each LoadAnnotations, if 0 is a "
+            fix += "class"
+        elif IGNORED in survey.seen:
+            fix = "write the object as 1 (map // 255) instead of 255"
+        if complete and (training or not survey.counted):
+            raise UserError(f"{data.key}.data_prefix.seg_map_path", folder, expected=text, fix=fix)
+        _warn(f"{data.key}: expected {text}. Fix: {fix}")
+    elif training and complete and (never := survey.never):
+        shown = ", ".join(
+            f"{survey.classes[n - survey.first]!r} (label {n})" for n in never[:SHOWN]
+        )
+        more = f" and {len(never) - SHOWN} more" * (len(never) > SHOWN)
+        _warn(
+            f"{len(never)} of {len(survey.classes)} classes occur in none of the {survey.read} "
+            f"label maps in {folder}, and cannot be learned: {shown}{more}"
+        )
+
+
+def _turned_when_read(data) -> bool:
+    """Whether the config's loader turns images upright by their EXIF orientation, as by default."""
+    loads = [step for step in data.get("pipeline") or () if "LoadImage" in str(step.get("type"))]
+    kinds = [str(step.get("color_type", "color")) for step in loads]
+    return not any("ignore_orientation" in kind or kind == "unchanged" for kind in kinds)
+
+
+def _check_size(key: str, path: str, size: tuple[int, int], image: str, turns: bool) -> bool:
+    """Compare a map's (width, height) with its image's, which is turned when it is read, or not.
+
+    Returns:
+        Whether the image is turned and keeps its size, so that the size does not tell which of both
+        the map is of.
+    """
+    try:
+        stored, upright, orientation = sizes(image)
+    except (OSError, SyntaxError, ValueError):
+        return False  # a format that Pillow lacks; one that does not open is reported elsewhere
+    upright = upright if turns else stored
+    if size == upright:
+        return turns and orientation in (2, 3, 4)
+    fix = "resize the map with nearest-neighbor sampling, or take the right one"
+    if size == stored:
+        fix = (
+            "the image has an EXIF orientation and is turned upright when it is read: turn the map "
+            "as well, or set color_type='color_ignore_orientation' on each LoadImageFromFile"
+        )
+    raise UserError(
+        key,
+        path,
+        expected=f"a map of its image's size, {upright[0]} x {upright[1]} pixels ({image}); it has "
+        f"{size[0]} x {size[1]}",
+        fix=fix,
+    )
 
 
 def _names(data) -> list[str]:
@@ -99,7 +195,22 @@ def _names(data) -> list[str]:
                 fix=f"correct the list, {key} or img_suffix",
             )
     else:
-        names = [name[: -len(suffix)] for name in walk_files(folder, suffix)]
+        alike = list(walk_files(folder, suffix.lower()))
+        other = sorted(name for name in alike if not name.endswith(suffix))
+        if other:
+            raise UserError(
+                f"{data.key}.img_suffix",
+                suffix,
+                expected=f"images that end in exactly that: {len(other)} of {len(alike)} in "
+                f"{folder} would be left out, the first {other[0]!r}",
+                fix=f"rename them to {suffix}",
+            )
+        files = alike
+        if folder != data.prefix("seg_map_path")[1]:  # else the others are the maps
+            files = list(walk_files(folder, IMAGE_SUFFIXES))
+        if (left := len(files) - len(alike)) > 0:
+            _warn(f"{left} of {len(files)} images in {folder} do not end in {suffix}: not read")
+        names = [name[: -len(suffix)] for name in alike]
     if not names:
         raise UserError(
             key, folder, expected=f"a folder with {suffix} images", fix="fill it, or set img_suffix"
@@ -107,11 +218,12 @@ def _names(data) -> list[str]:
     return sorted(names)
 
 
-def _add(survey: LabelSurvey, data, path: str) -> None:
-    """Read a map into the survey."""
+def _add(survey: LabelSurvey, data, path: str) -> tuple[int, int]:
+    """Read a map into the survey; returns its (width, height)."""
     try:
         with Image.open(path) as opened:
             labels = np.array(opened)
+        labels = labels.astype(np.uint8) if labels.dtype == bool else labels  # of 1 bit
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(
             f"{data.key}.data_prefix.seg_map_path",
@@ -137,6 +249,7 @@ def _add(survey: LabelSurvey, data, path: str) -> None:
             expected=f"labels 0 to {survey.last} or 255 in the maps ({meaning}); {path} has {few}",
             fix="name all classes, correct the maps, or set reduce_zero_label rightly",
         )
+    return labels.shape[1], labels.shape[0]
 
 
 class LabelSurvey:
@@ -199,6 +312,21 @@ class LabelSurvey:
         if rows.sum() < PART * labels.size:
             return None
         return float((rows * np.arange(len(rows))).sum() / rows.sum())
+
+    @property
+    def counted(self) -> set[int]:
+        """The labels that were seen and stand for a class."""
+        return {label for label in self.seen if self.first <= label <= self.last}
+
+    @property
+    def never(self) -> list[int]:
+        """The labels of classes that were not seen."""
+        return sorted(set(range(self.first, self.last + 1)) - self.seen)
+
+    @property
+    def looks_alike(self) -> bool:
+        """Whether fewer than two of several classes were seen: nothing is to be told apart."""
+        return len(self.classes) > 1 and len(self.counted) < 2
 
     @property
     def looks_subtracted(self) -> bool:
