@@ -45,7 +45,8 @@ class Shards:
 
     @property
     def temporary(self) -> Path:
-        return saving(self.folder)
+        """Where all write: one place for both folders, whichever of them a process sees."""
+        return saving(self.folder.with_suffix(".shards"))
 
     def write(self, in_background: bool = False) -> Callable[[], object]:
         """Write this process's part into the temporary folder; all processes take part.

@@ -273,12 +273,14 @@ class CheckpointHook(MMEngineCheckpointHook):
             succeed: is called on the first rank when the checkpoint is in place.
         """
         self._wait()
+        if in_shards := getattr(runner, "in_shards", False):
+            barrier()  # the first rank is done with the checkpoint before, too
         folder, final = Path(self.out_dir), Path(self.out_dir) / name
         with _report_unwritable(final):
             if is_main_process():
                 remove_leftovers(folder)
             shards = None
-            if getattr(runner, "in_shards", False):
+            if in_shards:
                 shards = options["shards"] = Shards(folder_for(final), options["save_optimizer"])
             temporary, backend = saving(final), {"backend": _Held.name}
             runner.save_checkpoint(self.out_dir, temporary.name, backend_args=backend, **options)

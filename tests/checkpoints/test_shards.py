@@ -134,3 +134,10 @@ def test_parts_without_a_checkpoint_are_removed(work_dir):
     remove_unused(work_dir, shards_of)
     kept = sorted(folder.name for folder in work_dir.glob("*.shards*"))
     assert kept == ["iter_2.shards", "iter_2.shards-2", "iter_4.shards"]
+
+
+def test_all_processes_write_to_one_place(work_dir):
+    """Also where some see the folder of an earlier save of the step, and others do not yet."""
+    path = work_dir / "iter_4.pth"
+    first, second = Shards(path.with_suffix(".shards")), Shards(folder_for(path))
+    assert second.folder.name == "iter_4.shards-2" and first.temporary == second.temporary
