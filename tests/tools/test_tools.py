@@ -27,6 +27,7 @@ PRETRAIN = [
     "param_scheduler.1.end=2",
     "train_cfg.max_epochs=1",
 ]
+ELEVEN = "(" + ",".join("abcdefghijk") + ")"
 DENSE = [
     "train_dataloader.batch_size=2",
     "train_dataloader.num_workers=0",
@@ -166,7 +167,11 @@ def test_load_from_starts_with_the_whole_model(pretrained, scenes, tmp_path, cap
     weights = [name for name in before if "running_" not in name and "batches" not in name]
     assert [n for n in weights if not torch.equal(before[n], after[n])] == []
 
-    assert train_main([*argv[:2], str(third), *argv[3:], "model.decode_head.num_classes=11"]) == 0
+    classes = [
+        f"{split}_dataloader.dataset.metainfo.classes={ELEVEN}" for split in ("train", "val")
+    ]
+    other = [*argv[3:], *classes, "model.decode_head.num_classes=11"]
+    assert train_main([*argv[:2], str(third), *other]) == 0, capsys.readouterr()
     log = next(third.glob("*/*.log")).read_text()
     assert "other shapes, left as drawn: 2: decode_head.conv_seg.bias, decode_head.conv_seg" in log
     after = read_checkpoint(third / "iter_3.pth")["state_dict"]
