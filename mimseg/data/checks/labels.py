@@ -114,17 +114,18 @@ def _judge_classes(survey: LabelSurvey, data, folder: str, complete: bool) -> No
     if survey.looks_alike:
         few = ", ".join(map(str, sorted(survey.seen)[:SHOWN]))
         ignored = [0] * survey.reduce + [IGNORED] * (IGNORED in survey.seen)
-        why = f"; {' and '.join(map(str, ignored))} is ignored" if ignored else ""
+        verb = "are" if len(ignored) > 1 else "is"
+        why = f"; {' and '.join(map(str, ignored))} {verb} ignored" if ignored else ""
         text = (
             f"label maps with two or more of {len(survey.classes)} classes; {survey.read} read in "
             f"{folder} hold the labels {few} alone{why}, so there is nothing to tell apart"
         )
         fix = "write each pixel's class number into the maps"
-        if survey.reduce and len(survey.seen - {0, IGNORED}) < 2 and 0 in survey.seen:
-            fix = "reduce_zero_label=False on the data set and on each LoadAnnotations, if 0 is a "
-            fix += "class"
-        elif IGNORED in survey.seen:
+        if survey.seen == {0, IGNORED}:
             fix = "write the object as 1 (map // 255) instead of 255"
+        if survey.reduce and 0 in survey.seen:
+            fix += "; reduce_zero_label=False on the data set and on each LoadAnnotations, if 0 is "
+            fix += "a class"
         if complete and (training or not survey.counted):
             raise UserError(f"{data.key}.data_prefix.seg_map_path", folder, expected=text, fix=fix)
         _warn(f"{data.key}: expected {text}. Fix: {fix}")
@@ -201,7 +202,7 @@ def _names(data) -> list[str]:
             raise UserError(
                 f"{data.key}.img_suffix",
                 suffix,
-                expected=f"images that end in exactly that: {len(other)} of {len(alike)} in "
+                expected=f"images that end in exactly {suffix!r}: {len(other)} of {len(alike)} in "
                 f"{folder} would be left out, the first {other[0]!r}",
                 fix=f"rename them to {suffix}",
             )
