@@ -117,6 +117,7 @@ def test_nothing_is_removed_before_the_new_one_is_in_place(tmp_path, monkeypatch
 def test_killed_run_resumes_and_ends_clean(tmp_path, monkeypatch, moment, asynchronous):
     def die_at_six(self, runner, name, *args, **options):
         if name == "iter_6.pth":
+            self._wait()  # as a save does first
             half = Path(self.out_dir) / ".iter_6.pth.saving"
             half.write_bytes((Path(self.out_dir) / "iter_4.pth").read_bytes()[:200])
             raise Killed
