@@ -49,7 +49,7 @@ def import_custom_modules(cfg: Config, folder: Path | None = None) -> None:
     from mmengine.utils import import_modules_from_strings
 
     if custom := cfg.get("custom_imports"):
-        folders = [str(folder.resolve())] * (folder is not None) + [str(Path.cwd())]
+        folders = ([] if folder is None else [str(folder.resolve())]) + [str(Path.cwd())]
         sys.path[:0] = [place for place in dict.fromkeys(folders) if place not in sys.path]
         try:
             import_modules_from_strings(**custom)
