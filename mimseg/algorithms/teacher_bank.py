@@ -110,6 +110,12 @@ class TeacherBank:
                 self.restored.add(name)
 
 
+def teachers_of(model: nn.Module) -> dict[str, Teacher]:
+    """A model's teachers by name; none but a pretraining's has any."""
+    bank = getattr(model, "bank", None)
+    return {} if bank is None else bank.teachers
+
+
 def _compare_hash(name: str, teacher: Teacher, saved: str) -> None:
     if teacher.fingerprint() != saved:
         raise UserError(

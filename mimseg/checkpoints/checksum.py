@@ -99,15 +99,15 @@ def damage(path: str | Path) -> str:
         state = path.stat()
         if not state.st_size:
             return "it is empty"
-        sums = _recorded(sidecar(path))
-        source = sidecar(path).name
-        if reason := _judge(path, _stamp(state), sums.pop(_FILE, None), source):
+        record = sidecar(path)
+        sums = _recorded(record)
+        if reason := _judge(path, _stamp(state), sums.pop(_FILE, None), record.name):
             return reason
         for name, recorded in sums.items():
             part = path.parent / name
             if not part.is_file():
                 return f"{name} is missing"
-            if reason := _judge(part, _stamp(part.stat()), recorded, source):
+            if reason := _judge(part, _stamp(part.stat()), recorded, record.name):
                 return f"{name}: {reason}"
         return ""
     except OSError as error:

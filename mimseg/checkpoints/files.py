@@ -181,17 +181,13 @@ def refusal(key: str, name: str, error: Exception, fix: str | None = None) -> Us
     return UserError(key, name, expected=expected, fix=_REPLACE)
 
 
-def is_loadable(path: str | Path, trust: bool = False) -> bool:
-    """Whether `path` is a checkpoint that is as it was saved, as far as can be told.
+def fault(path: str | Path, trust: bool = False) -> str:
+    """Why a file is not a checkpoint as it was saved, or "" where nothing speaks against it.
 
     Raises:
         UntrustedCheckpoint: the file may well be whole, but holds code.
     """
-    return not _fault(Path(path), trust)
-
-
-def _fault(path: Path, trust: bool) -> str:
-    """Why a file is not to be taken, or ""; see `is_loadable`."""
+    path = Path(path)
     if reason := damage(path):
         return reason
     try:
@@ -252,7 +248,7 @@ def _newest(folder: Path, trust: bool = False, named: Path | None = None) -> str
             _pass_over(path, damage(path) or "it holds no training iteration (meta.iter)")
     # of two with equal steps the regular one, which is saved after the interim one
     for *_, path in sorted(steps, reverse=True):
-        reason = _fault(path, trust)
+        reason = fault(path, trust)
         if not reason:
             return str(path)
         _pass_over(path, reason)
@@ -316,7 +312,7 @@ def resolve_checkpoint(path: str | Path, key: str = "--init") -> str:
         newest = _newest(path, named=named)
         if newest is None and named is not None:
             newest = _newest(named.parent, named=named) if named.parent != path else None
-            if newest is None and (reason := _fault(named, False)):
+            if newest is None and (reason := fault(named, False)):
                 _pass_over(named, reason)
             elif newest is None:
                 newest = str(named)

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from mimseg.algorithms.teacher_bank import teachers_of
 from mimseg.engine.synthetic import image_sizes, label_samples
 from mimseg.errors import UserError
 from mimseg.students.vit import ViT
@@ -230,7 +231,7 @@ def _peak(
     for parameter in model.parameters():  # gradients are there, as with DDP, and counted elsewhere
         parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
     weights = [*model.parameters(), *model.buffers(), *(p.grad for p in model.parameters())]
-    teachers = getattr(getattr(model, "bank", None), "teachers", {}).values()
+    teachers = teachers_of(model).values()
     weights += [t for teacher in teachers for t in (*teacher.parameters(), *teacher.buffers())]
     live = _Live([t for t in weights if t is not None], views.values())
     mode = _Autocast(half)

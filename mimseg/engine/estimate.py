@@ -19,6 +19,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
+from mimseg.algorithms.teacher_bank import teachers_of
 from mimseg.data.checks.config import config_datasets
 from mimseg.engine.build_errors import report_build_errors
 from mimseg.engine.console import hush
@@ -206,7 +207,7 @@ def _parameters(model: nn.Module) -> dict[str, int]:
     student = sum(p.numel() for p in model.backbone.parameters())
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    teacher = sum(p.numel() for net in _teachers(model) for p in net.parameters())
+    teacher = sum(p.numel() for net in teachers_of(model).values() for p in net.parameters())
     return dict(
         student=student,
         head=total - student,
@@ -214,10 +215,6 @@ def _parameters(model: nn.Module) -> dict[str, int]:
         trained=trained,
         frozen=total - trained + teacher,
     )
-
-
-def _teachers(model: nn.Module) -> list[nn.Module]:
-    return list(getattr(getattr(model, "bank", None), "teachers", {}).values())
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
@@ -258,7 +255,8 @@ def _memory(
         gradients=-(-trained // shards),
         optimizer=-(-optimizer // shards),
     )
-    teachers = _bytes(t for net in _teachers(model) for t in (*net.parameters(), *net.buffers()))
+    networks = teachers_of(model).values()
+    teachers = _bytes(t for net in networks for t in (*net.parameters(), *net.buffers()))
     if sharding:
         blocks = [_bytes(b.parameters()) for b in getattr(model.backbone, "layers", ())]
         width = 2 if sharding.param_dtype == "bfloat16" else 4  # bytes of a weight

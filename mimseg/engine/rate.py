@@ -17,6 +17,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from mimseg.algorithms.teacher_bank import teachers_of
 from mimseg.engine import machine
 from mimseg.engine.amp_optim_wrapper import fall_back
 from mimseg.engine.build_errors import report_build_errors
@@ -160,7 +161,7 @@ def _step(model: nn.Module, wrapper: Any, batches: Iterator[Any], device: str) -
     """Seconds of one step, the wait for its images included."""
     start = time.perf_counter()
     model.train_step(next(batches), wrapper)
-    for teacher in getattr(getattr(model, "bank", None), "teachers", {}).values():
+    for teacher in teachers_of(model).values():
         if hasattr(teacher, "update"):
             teacher.update(model.backbone, 1000)
     if device == "cuda":

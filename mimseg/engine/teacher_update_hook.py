@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mimseg.algorithms.teacher_bank import teachers_of
 from mimseg.engine.wrappers import bare
 from mimseg.registry import HOOKS
 
@@ -27,8 +28,7 @@ class TeacherUpdateHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         model = bare(runner.model)
-        bank = getattr(model, "bank", None)
-        teachers = {} if bank is None else bank.teachers
+        teachers = teachers_of(model)
         self._student = getattr(model, "backbone", None)
         self._followers = [t for t in teachers.values() if callable(getattr(t, "update", None))]
         # mmengine steps once more at the end, with what is left of the accumulation

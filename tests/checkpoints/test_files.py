@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from mimseg.checkpoints.files import (
     UntrustedCheckpoint,
     checkpoint_folder,
+    fault,
     find_resumable,
-    is_loadable,
     read_checkpoint,
     resolve_checkpoint,
 )
@@ -145,13 +145,13 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name):
             read_checkpoint(tmp_path / name)
-        assert not is_loadable(tmp_path / name)
-    assert is_loadable(tmp_path / "whole.pth")
+        assert fault(tmp_path / name)
+    assert not fault(tmp_path / "whole.pth")
 
 
 def test_old_torch_format_is_loadable(tmp_path):
     torch.save({"w": torch.ones(2)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
-    assert is_loadable(tmp_path / "a.pth")
+    assert not fault(tmp_path / "a.pth")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mimseg.checkpoints.checksum import damage
-from mimseg.checkpoints.files import find_resumable, is_loadable, read_checkpoint
+from mimseg.checkpoints.files import fault, find_resumable, read_checkpoint
 from mimseg.engine import checkpoint_hook
 from mimseg.errors import UserError
 
@@ -161,11 +161,11 @@ def test_a_broken_newest_one_is_passed_over(tmp_path):
     make_runner(tmp_path, iters=4).train()
     whole = (tmp_path / "iter_4.pth").read_bytes()
     (tmp_path / "iter_4.pth").write_bytes(whole[: len(whole) // 2])
-    assert not is_loadable(tmp_path / "iter_4.pth")
+    assert fault(tmp_path / "iter_4.pth")
     found = find_resumable(tmp_path)
     assert Path(found).name == "iter_2.pth"
     make_runner(tmp_path, iters=4, resume_from=found).train()
-    assert is_loadable(tmp_path / "iter_4.pth")
+    assert not fault(tmp_path / "iter_4.pth")
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

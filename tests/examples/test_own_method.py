@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
 from mimseg.cli import main
+from mimseg.errors import UserError
+from mimseg.recipes.configs import import_custom_modules
 from mimseg.registry import MODELS
 
 EXAMPLE = Path(__file__).parents[2] / "examples/own_method"
@@ -72,3 +75,12 @@ def test_a_module_that_is_missing_is_one_line(folder, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: custom_imports = ['my_loss']: expected modules in mine, ")
     assert "No module named 'my_loss'" in error and error.count("\n") == 1
+
+
+def test_a_config_without_a_folder_finds_modules_that_are_installed(monkeypatch):
+    """As a benchmark has it, whose config is merged in memory."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    import_custom_modules(Config({"custom_imports": {"imports": ["mimseg.losses"]}}))
+    missing = Config({"custom_imports": {"imports": ["no_such_loss"]}})
+    with pytest.raises(UserError, match="modules in the current folder or installed"):
+        import_custom_modules(missing)

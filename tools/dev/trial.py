@@ -133,9 +133,8 @@ def make_data(folder: Path) -> Path:
 
 def import_all() -> None:
     """Import what trainings need, so that forked processes have it at once."""
-    for name in ("engine.stages", "engine.run", "recipes.configs", "students.vit", "algorithms"):
-        import_module(f"mimseg.{name}")
-    for name in ("heads", "losses", "masking", "normalizations", "teachers"):
+    slots = ("heads", "losses", "masking", "normalizations", "students.vit", "teachers")
+    for name in ("engine.stages", "engine.run", "recipes.configs", "algorithms", *slots):
         import_module(f"mimseg.{name}")
     for library in ("mmpretrain", "mmseg", "mmdet"):
         for part in ("models", "datasets", "evaluation", "engine", "visualization"):

@@ -32,10 +32,10 @@ SIDE = 300  # pixels: larger maps are thinned out to find what lies where
 def check_label_maps(data) -> LabelSurvey:
     """Check an mmseg data set: each image has its map, sampled maps only known labels, in order.
 
+    What is surely wrong is an error; what probably is, a warning in the log.
+
     Args:
         data: the data set's `DatasetConfig`.
-
-    What is surely wrong is an error; what probably is, a warning in the log.
 
     Returns:
         The survey of the maps that were read; none are, where the classes are not known.
@@ -196,7 +196,8 @@ def _names(data) -> list[str]:
                 fix=f"correct the list, {key} or img_suffix",
             )
     else:
-        alike = list(walk_files(folder, suffix.lower()))
+        files = list(walk_files(folder, (*IMAGE_SUFFIXES, suffix.lower())))
+        alike = [name for name in files if name.lower().endswith(suffix.lower())]
         other = sorted(name for name in alike if not name.endswith(suffix))
         if other:
             raise UserError(
@@ -206,10 +207,8 @@ def _names(data) -> list[str]:
                 f"{folder} would be left out, the first {other[0]!r}",
                 fix=f"rename them to {suffix}",
             )
-        files = alike
-        if folder != data.prefix("seg_map_path")[1]:  # else the others are the maps
-            files = list(walk_files(folder, IMAGE_SUFFIXES))
-        if (left := len(files) - len(alike)) > 0:
+        left = len(files) - len(alike)
+        if left and folder != data.prefix("seg_map_path")[1]:  # else the others are the maps
             _warn(f"{left} of {len(files)} images in {folder} do not end in {suffix}: not read")
         names = [name[: -len(suffix)] for name in alike]
     if not names:

@@ -59,8 +59,8 @@ def rows(root: Path) -> list[Row]:
 def cells(cfg: Config) -> dict[str, str]:
     """The slots of a config in words; those of its stages side by side where they differ."""
     stages = _stages(cfg)
-    found = [_one(stage) for stage in stages]
-    return {column: _join([one[column] for one in found], ", then ") for column in COLUMNS}
+    each = [_one(stage) for stage in stages]
+    return {column: _join([one[column] for one in each], ", then ") for column in COLUMNS}
 
 
 def _stages(cfg: Config) -> list[Config]:
